@@ -1,0 +1,6 @@
+.PHONY: help test
+help:
+	@echo "make test   all tests"
+test:
+	GOFLAGS=-mod=mod go vet ./...
+	GOFLAGS=-mod=mod go test ./...

@@ -1,0 +1,10 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// commands returns every subcommand, in the order in which the help lists them.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		newStatusCommand(),
+	}
+}
