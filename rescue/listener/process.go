@@ -73,7 +73,7 @@ func (p *process) logLines(r *os.File) {
 	defer r.Close()
 	s := bufio.NewScanner(io.LimitReader(r, maxLog))
 	for s.Scan() {
-		p.log.Info(s.Text())
+		p.log.Info("session process", "says", s.Text())
 	}
 	// What is beyond the bound is read all the same: a full pipe would stop it.
 	_, _ = io.Copy(io.Discard, r)

@@ -1,0 +1,32 @@
+package watchdog
+
+import (
+	"fmt"
+
+	"rescue6/rescue/link"
+)
+
+// Apply carries out one repair on the kernel.
+func Apply(r Repair) error {
+	switch r.Action {
+	case SetUp:
+		// Before it is up: DAD takes a second or two otherwise. Without it the
+		// link works all the same.
+		_ = link.FastDAD(r.Index)
+		return link.SetUp(r.Index)
+	case EnableIPv6:
+		_ = link.FastDAD(r.Index)
+		return link.EnableIPv6(r.Index)
+	case EnableEUI64:
+		return link.Regenerate(r.Index)
+	case AddAddress:
+		_ = link.FastDAD(r.Index)
+		return link.AddAddress(r.Index, r.Addr, false)
+	case ReplaceAddress, ForceAddress:
+		if err := link.DelAddress(r.Index, r.Addr); err != nil {
+			return err
+		}
+		return link.AddAddress(r.Index, r.Addr, r.Action == ForceAddress)
+	}
+	return fmt.Errorf("repair %q is unknown", r.Action)
+}

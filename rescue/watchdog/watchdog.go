@@ -1,0 +1,181 @@
+package watchdog
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"rescue6/rescue/link"
+)
+
+// The times of the loop. The pause between attempts at the same repair doubles
+// from minBackoff to maxBackoff; a neighbour that claims our address is asked
+// again at claimBackoff only, as long as another address works.
+const (
+	pollEvery    = 10 * time.Second
+	minBackoff   = 100 * time.Millisecond
+	maxBackoff   = 5 * time.Second
+	claimBackoff = 60 * time.Second
+)
+
+// Config is what a Watchdog needs. The functions stand for the kernel.
+type Config struct {
+	Policy  Policy
+	List    func() ([]link.Link, error)
+	Watch   func(ctx context.Context, wake chan<- struct{}) error
+	Apply   func(Repair) error
+	Changed func([]link.Link) // called with each whole state that was read
+	Journal *Journal
+	Log     *slog.Logger
+}
+
+// Watchdog is the loop that reconciles links.
+type Watchdog struct {
+	cfg     Config
+	settled map[int]bool     // links on which all was well once, by index
+	tries   map[key]*attempt // repairs under way
+	lastErr string           // of List, to say it once
+}
+
+// attempt is the state of a repair that did not help yet.
+type attempt struct {
+	pause time.Duration
+	next  time.Time
+}
+
+// New returns a watchdog. It starts nothing.
+func New(cfg Config) *Watchdog {
+	return &Watchdog{cfg: cfg, settled: map[int]bool{}, tries: map[key]*attempt{}}
+}
+
+// Run reconciles until ctx ends. No error ends it.
+func (w *Watchdog) Run(ctx context.Context) error {
+	wake := make(chan struct{}, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.cfg.Watch(ctx, wake); err != nil && ctx.Err() == nil {
+			w.cfg.Log.Error("watching links: only the timer is left", "err", err)
+		}
+	}()
+	defer func() { <-done }()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		case <-timer.C:
+		}
+		timer.Reset(w.reconcile(time.Now()))
+	}
+}
+
+// reconcile reads the whole state, repairs what is due, and returns when to look
+// again at the latest.
+func (w *Watchdog) reconcile(now time.Time) time.Duration {
+	links, err := w.cfg.List()
+	w.noteList(err)
+	if len(links) == 0 && err != nil {
+		return maxBackoff
+	}
+	wanted := map[key]bool{}
+	present := map[int]bool{}
+	pending := map[int]bool{}
+	wait := pollEvery
+	for _, l := range links {
+		present[l.Index] = true
+		if ok, _ := w.cfg.Policy.Serves(l); !ok {
+			delete(w.settled, l.Index)
+			continue
+		}
+		plan := w.cfg.Policy.Plan(l)
+		for _, r := range plan {
+			k := key{r.Index, r.Fault}
+			wanted[k] = true
+			wait = min(wait, w.repair(k, r, now))
+		}
+		pending[l.Index] = l.Carrier && w.cfg.Policy.pending(l)
+		if len(plan) == 0 && l.Carrier && !pending[l.Index] {
+			w.settled[l.Index] = true
+		}
+	}
+	if err == nil { // a partial view ends nothing
+		w.forget(wanted, pending, present, now)
+	}
+	w.cfg.Changed(links)
+	return wait
+}
+
+// noteList logs an error of List when it appears and when it has gone.
+func (w *Watchdog) noteList(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == w.lastErr {
+		return
+	}
+	if w.lastErr = text; err != nil {
+		w.cfg.Log.Warn("reading the state of links", "err", err)
+	} else {
+		w.cfg.Log.Info("reading the state of links works again")
+	}
+}
+
+// repair tries r if it is due and returns when the next attempt is.
+func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
+	// What is missing when a link is seen for the first time is no incident: it
+	// has only just come.
+	if w.settled[r.Index] && w.cfg.Journal.begin(k, r.Name, now) {
+		w.cfg.Log.Warn("fault", "link", r.Name, "fault", r.Fault)
+	}
+	t := w.tries[k]
+	if t == nil {
+		t = &attempt{}
+		w.tries[k] = t
+	}
+	if due := t.next.Sub(now); due > 0 {
+		return due
+	}
+	err := w.cfg.Apply(r)
+	what := string(r.Action)
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	w.cfg.Journal.repaired(k, what)
+	if t.pause == 0 {
+		w.cfg.Log.Info("repair", "link", r.Name, "fault", r.Fault, "action", r.Action, "addr", r.Addr, "err", err)
+	}
+	t.pause = nextPause(t.pause, r.Action)
+	t.next = now.Add(t.pause)
+	return t.pause
+}
+
+// nextPause returns the pause after an attempt, given the one before it.
+func nextPause(last time.Duration, a Action) time.Duration {
+	if a == ReplaceAddress && last >= maxBackoff {
+		return claimBackoff
+	}
+	return min(max(2*last, minBackoff), maxBackoff)
+}
+
+// forget drops the repairs that are no longer wanted and ends their incidents.
+func (w *Watchdog) forget(wanted map[key]bool, pending, present map[int]bool, now time.Time) {
+	for k := range w.tries {
+		if wanted[k] || pending[k.index] {
+			continue
+		}
+		delete(w.tries, k)
+		if took, ok := w.cfg.Journal.end(k, now); ok {
+			w.cfg.Log.Info("recovered", "fault", k.fault, "after", took.Round(time.Millisecond))
+		}
+	}
+	for i := range w.settled {
+		if !present[i] {
+			delete(w.settled, i)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package watchdog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rescue6/rescue/link"
+)
+
+// kernel is a link that a test breaks and the watchdog mends.
+type kernel struct {
+	link    link.Link
+	listErr error
+	applied []time.Duration // when, since the start
+	began   time.Time
+	apply   func(*link.Link, Repair) error
+}
+
+func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
+	t.Helper()
+	k.began = time.Now()
+	wakes := make(chan struct{})
+	j := NewJournal()
+	w := New(Config{
+		Policy: Policy{Label: label},
+		List:   func() ([]link.Link, error) { return []link.Link{k.link}, k.listErr },
+		Watch: func(ctx context.Context, wake chan<- struct{}) error {
+			for {
+				select {
+				case <-wakes:
+					wake <- struct{}{}
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		},
+		Apply: func(r Repair) error {
+			k.applied = append(k.applied, time.Since(k.began))
+			if k.apply == nil {
+				return nil
+			}
+			return k.apply(&k.link, r)
+		},
+		Changed: func([]link.Link) {},
+		Journal: j, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	synctest.Wait()
+	return j, wakes
+}
+
+func TestIncidentIsRepairedAndEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{link: good(), apply: func(l *link.Link, r Repair) error {
+			l.Up, l.Carrier = true, true
+			return nil
+		}}
+		j, wake := k.run(t)
+		k.link.Up, k.link.Carrier = false, false
+		wake <- struct{}{}
+		synctest.Wait()
+		wake <- struct{}{} // the kernel tells of the repair, too
+		synctest.Wait()
+		all := j.Incidents()
+		if len(all) != 1 || !all[0].Recovered || all[0].Repairs != 1 || all[0].Fault != "link is down" || all[0].Link != "eth0" {
+			t.Errorf("incidents: %+v", all)
+		}
+	})
+}
+
+// What a link lacks when it first appears is set up, and no incident.
+func TestSetUpIsNoIncident(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{link: with(good(), func(l *link.Link) { l.Up = false }), apply: func(l *link.Link, r Repair) error {
+			l.Up = true
+			return nil
+		}}
+		j, _ := k.run(t)
+		if all := j.Incidents(); len(k.applied) != 1 || len(all) != 0 {
+			t.Errorf("%d repairs and %d incidents, want 1 and 0", len(k.applied), len(all))
+		}
+	})
+}
+
+// A repair that does not help is tried for ever, five seconds apart at the most,
+// also when the kernel wakes us all the time.
+func TestNeverGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{link: with(good(), func(l *link.Link) { l.IPv6Disabled = true }),
+			apply: func(*link.Link, Repair) error { return errors.New("read-only file system") }}
+		_, wake := k.run(t)
+		for range 1000 {
+			wake <- struct{}{}
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(k.applied); n > 5 {
+			t.Errorf("%d attempts in the first second, want a few", n)
+		}
+		time.Sleep(time.Hour)
+		before := len(k.applied)
+		time.Sleep(time.Minute)
+		if n := len(k.applied) - before; n != 12 {
+			t.Errorf("%d attempts a minute after an hour, want 12", n)
+		}
+	})
+}
+
+// A label address whose DAD fails again and again is one incident, not one for
+// each attempt, and the neighbour is asked once a minute.
+func TestClaimedLabelIsOneIncident(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{link: good()}
+		k.apply = func(l *link.Link, r Repair) error {
+			l.IPv6 = []link.Address{addr(eui64), tentative(label)}
+			time.AfterFunc(time.Second, func() { l.IPv6 = []link.Address{addr(eui64), failed(label)} })
+			return nil
+		}
+		j, wake := k.run(t)
+		k.link.IPv6 = []link.Address{addr(eui64), failed(label)}
+		wake <- struct{}{}
+		time.Sleep(time.Hour)
+		if all := j.Incidents(); len(all) != 1 || all[0].Recovered {
+			t.Errorf("incidents: %+v, want one that lasts", all)
+		}
+		if n := len(k.applied); n < 50 || n > 80 {
+			t.Errorf("%d attempts in an hour, want about one a minute", n)
+		}
+	})
+}
+
+// An error of List, with or without a partial view, ends neither the loop nor an
+// incident.
+func TestPartialViewEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{link: good()}
+		j, wake := k.run(t)
+		k.link.IPv6Disabled = true
+		wake <- struct{}{}
+		synctest.Wait()
+		k.link.IPv6Disabled, k.listErr = false, errors.New("dump interrupted")
+		wake <- struct{}{}
+		synctest.Wait()
+		if all := j.Incidents(); len(all) != 1 || all[0].Recovered {
+			t.Errorf("with a partial view: %+v", all)
+		}
+		k.listErr = nil
+		time.Sleep(pollEvery) // nobody wakes it: the timer does
+		synctest.Wait()
+		if all := j.Incidents(); len(all) != 1 || !all[0].Recovered {
+			t.Errorf("with the whole view: %+v", all)
+		}
+	})
+}
+
+func TestJournalIsBounded(t *testing.T) {
+	j := NewJournal()
+	for i := range 10 * maxIncidents {
+		j.begin(key{i, "link is down"}, "eth0", time.Now())
+	}
+	if n := len(j.Incidents()); n != maxIncidents {
+		t.Errorf("%d incidents, want %d", n, maxIncidents)
+	}
+}

@@ -1,0 +1,205 @@
+package rescue
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rescue6/rescue/announce"
+	"rescue6/rescue/identity"
+	"rescue6/rescue/link"
+	"rescue6/rescue/listener"
+	"rescue6/rescue/memory"
+	"rescue6/rescue/status"
+	"rescue6/rescue/watchdog"
+)
+
+// worker is the process that does the work of an instance until it is killed.
+type worker struct {
+	legacy
+	keys     identity.Keys
+	keysFile *os.File
+	session  *os.File
+	began    time.Time
+	hostname string
+	log      *slog.Logger
+
+	policy    watchdog.Policy
+	journal   *watchdog.Journal
+	server    *listener.Server
+	announcer *announce.Announcer
+
+	mu    sync.Mutex
+	links []link.Link // the last state that was read
+}
+
+// Work is the worker's life: links, listener, announcements and the control
+// socket, until ctx ends. A part that ends with an error is started again.
+func Work(ctx context.Context, log *slog.Logger) error {
+	l, err := inherited()
+	if err != nil {
+		return err
+	}
+	protect(log)
+	// A collection in time keeps the worker small; it has little garbage.
+	debug.SetGCPercent(50)
+	w, err := newWorker(l, log)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for name, run := range map[string]func(context.Context) error{
+		"listener":       w.server.Run,
+		"watchdog":       w.watchdog().Run,
+		"announcements":  w.announcer.Run,
+		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
+	} {
+		wg.Go(func() { keepRunning(ctx, name, run, log) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// keepRunning runs one part until ctx ends.
+func keepRunning(ctx context.Context, name string, run func(context.Context) error, log *slog.Logger) {
+	for ctx.Err() == nil {
+		err := run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		log.Error("part of the worker ended: starting it again", "part", name, "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func newWorker(l legacy, log *slog.Logger) (*worker, error) {
+	for _, fd := range []int{l.Listener, l.Sessions, l.Keys} {
+		unix.CloseOnExec(fd)
+	}
+	w := &worker{
+		legacy: l, log: log, began: time.Now(),
+		session:  os.NewFile(uintptr(l.Sessions), "rescue-session"),
+		keysFile: os.NewFile(uintptr(l.Keys), "keys"),
+		journal:  watchdog.NewJournal(),
+	}
+	var err error
+	if w.keys, err = identity.ReadKeys(io.NewSectionReader(w.keysFile, 0, 1<<20)); err != nil {
+		return nil, err
+	}
+	if w.hostname, err = os.Hostname(); err != nil {
+		return nil, fmt.Errorf("asking for the hostname: %w", err)
+	}
+	w.policy = watchdog.Policy{Label: identity.LabelAddress(w.keys.Public()), Exclude: l.Exclude, Host: memory.OnInstance()}
+	w.server = listener.New(listener.Config{
+		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Port, Scope: l.Scope,
+		Start: w.startSession, Log: log,
+	})
+	w.announcer = announce.New(announce.Config{Hostname: w.hostname, Port: uint16(l.Port), Key: w.keys.HostKey(), Log: log})
+	return w, nil
+}
+
+// startSession starts a session process, from memory, with the pair as its
+// descriptor 3 and the keys as 4. It is in a session of its own, so that it
+// outlives us, and writes to a pipe of ours and not to gokrazy's, which a live
+// session would otherwise keep from restarting us.
+func (w *worker) startSession(pair, stderr *os.File) (*exec.Cmd, error) {
+	cmd := &exec.Cmd{
+		Path: fdPath(w.session), Args: []string{"rescue-session", "serve"},
+		Env:         []string{"PATH=" + os.Getenv("PATH"), "TZ=", "HOME=" + os.Getenv("HOME"), "RESCUED_CONTROL=" + w.Control},
+		Dir:         "/",
+		Stderr:      stderr,
+		ExtraFiles:  []*os.File{pair, w.keysFile},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	return cmd, cmd.Start()
+}
+
+// watchdog returns the loop over links, on the real kernel.
+func (w *worker) watchdog() *watchdog.Watchdog {
+	return watchdog.New(watchdog.Config{
+		Policy: w.policy, List: link.List, Watch: link.Watch, Apply: watchdog.Apply,
+		Changed: w.changed, Journal: w.journal, Log: w.log,
+	})
+}
+
+// changed takes a new state of the links to those who act on it.
+func (w *worker) changed(links []link.Link) {
+	w.mu.Lock()
+	w.links = links
+	w.mu.Unlock()
+	served := []link.Link{}
+	for _, l := range links {
+		if ok, _ := w.policy.Serves(l); ok {
+			served = append(served, l)
+		}
+	}
+	w.announcer.Update(served, w.report().IPv4Dead())
+}
+
+// report returns the state of everything.
+func (w *worker) report() status.Report {
+	r := status.Report{
+		Hostname: w.hostname, HostKey: identity.Fingerprint(w.keys.Public()), Label: w.policy.Label,
+		Uptime: time.Since(w.began), Restarts: w.Restarts, Incidents: w.journal.Incidents(),
+	}
+	r.Listener, r.Spare, r.Sessions = w.server.Status()
+	r.Announcements.Sent, r.Announcements.Failed, r.Announcements.Last = announced(w.announcer)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.links {
+		if l.Encap == "loopback" {
+			continue
+		}
+		r.Links = append(r.Links, w.describe(l))
+	}
+	return r
+}
+
+// describe turns a link into values that can be shown.
+func (w *worker) describe(l link.Link) status.Link {
+	served, why := w.policy.Serves(l)
+	s := status.Link{
+		Name: l.Name, Index: l.Index, MAC: l.MAC.String(), Kind: l.Kind,
+		Served: served, Why: why, Up: l.Up, Carrier: l.Carrier, Gateway4: l.Gateways4,
+	}
+	for _, a := range l.IPv4 {
+		s.IPv4 = append(s.IPv4, a.Prefix)
+	}
+	for _, a := range l.IPv6 {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			s.Global = append(s.Global, a.Prefix)
+			continue
+		}
+		state := "preferred"
+		switch {
+		case a.DADFailed:
+			state = "dadfailed"
+		case a.Tentative:
+			state = "tentative"
+		}
+		s.LinkLocal = append(s.LinkLocal, status.Address{
+			Addr: a.Prefix.Addr(), Label: a.Prefix.Addr() == w.policy.Label, Usable: a.Usable(), State: state,
+		})
+	}
+	return s
+}
+
+func announced(a *announce.Announcer) (sent, failed uint64, ago time.Duration) {
+	sent, failed, last := a.Stats()
+	if !last.IsZero() {
+		ago = time.Since(last)
+	}
+	return sent, failed, ago
+}
