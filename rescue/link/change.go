@@ -10,18 +10,13 @@ import (
 )
 
 // SetUp raises a link (IFF_UP).
-func SetUp(index int) error { return setUp(index, unix.IFF_UP, "raising") }
-
-// SetDown takes a link down. The kernel removes its IPv6 addresses and routes.
-func SetDown(index int) error { return setUp(index, 0, "taking down") }
-
-func setUp(index int, flags uint32, doing string) error {
+func SetUp(index int) error {
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index)
-	msg.Flags = flags
-	msg.Change = unix.IFF_UP
+	msg.Flags = unix.IFF_UP
+	msg.Change = unix.IFF_UP // of all the flags, this one
 	if err := change(unix.RTM_NEWLINK, 0, msg); err != nil {
-		return fmt.Errorf("%s link %d: %w", doing, index, err)
+		return fmt.Errorf("raising link %d: %w", index, err)
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func TestVeth(t *testing.T) {
 	if took := time.Since(before); took > 900*time.Millisecond {
 		t.Errorf("DAD took %s, want about 0.1 s", took)
 	}
+	if _, err := a.LinkLocal(t.Context(), "eth0"); err != nil { // to ping from
+		t.Fatal(err)
+	}
 	ping(t, a, addr.WithZone("eth0").String())
 }
 
@@ -117,6 +120,9 @@ func TestBridge(t *testing.T) {
 	ping(t, a, "192.0.2.2")
 	addr, err := a.LinkLocal(t.Context(), "eth0")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.LinkLocal(t.Context(), "eth0"); err != nil { // to ping from
 		t.Fatal(err)
 	}
 	ping(t, b, addr.WithZone("eth0").String())

@@ -15,7 +15,8 @@ import (
 
 // Start starts a command inside the namespace, as cmd.Start does; the caller
 // waits for it. The command is killed when this process ends or the namespace
-// is closed, unless cmd.SysProcAttr asks for another Pdeathsig.
+// is closed, unless cmd.SysProcAttr asks for another Pdeathsig. Daemons that it
+// leaves behind are ended by Close only, so let servers run in the foreground.
 func (n *Namespace) Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
