@@ -100,7 +100,7 @@ func launch(ctx context.Context, cfg VMConfig, accel string) (_ *Guest, err erro
 			os.RemoveAll(dir)
 		}
 	}()
-	args, err := prepare(ctx, cfg, dir)
+	args, err := prepare(ctx, cfg, dir, accel)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ var nicOf = map[Machine]string{Pi: "usb-net", VM: "e1000,romfile="}
 
 // prepare puts what QEMU needs to boot the image into dir and returns the
 // arguments that name it.
-func prepare(ctx context.Context, cfg VMConfig, dir string) ([]string, error) {
+func prepare(ctx context.Context, cfg VMConfig, dir, accel string) ([]string, error) {
 	image, err := filepath.Abs(cfg.Image)
 	if err != nil {
 		return nil, fmt.Errorf("finding %s: %w", cfg.Image, err)
@@ -59,7 +59,7 @@ func prepare(ctx context.Context, cfg VMConfig, dir string) ([]string, error) {
 	if cfg.Machine == Pi {
 		return preparePi(ctx, cfg.Image, image, dir)
 	}
-	return prepareVM(ctx, cfg.Repo, image, dir)
+	return prepareVM(ctx, cfg.Repo, image, dir, accel)
 }
 
 // preparePi extracts what the Pi's own boot loader would read: QEMU has none, and
@@ -100,7 +100,13 @@ func piCmdline(image string) string {
 
 // prepareVM gives the guest the UEFI firmware that gok ships, with variables of
 // its own: a boot that finds no disk spoils them for good.
-func prepareVM(ctx context.Context, repo, drive, dir string) ([]string, error) {
+func prepareVM(ctx context.Context, repo, drive, dir, accel string) ([]string, error) {
+	// QEMU 7.2 with a thread per CPU now and then runs a kernel into the int3
+	// that the kernel patches its own code with ("Oops: int3").
+	cpus := "1"
+	if accel == "kvm" {
+		cpus = "2"
+	}
 	code, vars, err := firmware(ctx, repo)
 	if err != nil {
 		return nil, err
@@ -110,7 +116,7 @@ func prepareVM(ctx context.Context, repo, drive, dir string) ([]string, error) {
 	}
 	return []string{
 		"-cpu", "max",
-		"-smp", "2",
+		"-smp", cpus,
 		"-m", "1024",
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + code,
 		"-drive", "if=pflash,format=raw,unit=1,file=vars.fd",

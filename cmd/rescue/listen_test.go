@@ -11,9 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -25,48 +23,6 @@ import (
 	"rescue6/rescue/link"
 	"rescue6/rescue/link/linktest"
 )
-
-// argsEnv makes TestListenProcess, in a process of its own, the command with
-// these arguments, one per line.
-const argsEnv = "RESCUE_LISTEN_TEST_ARGS"
-
-func TestListenProcess(t *testing.T) {
-	args := os.Getenv(argsEnv)
-	if args == "" {
-		return // it is no test, but what the others run inside a namespace
-	}
-	root := newRootCommand()
-	root.SetArgs(strings.Split(args, "\n"))
-	os.Exit(report(root.ExecuteContext(t.Context())))
-}
-
-// listenCommand returns "rescue listen args…", to be started inside a namespace.
-// prefix is what runs it, if anything.
-func listenCommand(t *testing.T, prefix []string, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
-	t.Helper()
-	argv := append(slices.Clone(prefix), "/proc/self/exe", "-test.run=^TestListenProcess$")
-	if len(prefix) > 0 {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		argv[len(prefix)] = self
-	}
-	cmd = exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), argsEnv+"="+strings.Join(append([]string{"listen"}, args...), "\n"), "XDG_STATE_HOME="+t.TempDir())
-	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	return cmd, stdout, stderr
-}
-
-// exitStatus waits for a command.
-func exitStatus(t *testing.T, cmd *exec.Cmd) int {
-	t.Helper()
-	if err := cmd.Wait(); err != nil && cmd.ProcessState == nil {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode()
-}
 
 // newInstance makes an instance in a state directory and returns its host key.
 func newInstance(t *testing.T, state, name string) ed25519.PrivateKey {
@@ -96,13 +52,10 @@ func TestListenHears(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	cmd, stdout, stderr := listenCommand(t, nil, "--json", "--count", "2", "--timeout", "20s")
 	state := t.TempDir()
-	cmd.Env = append(cmd.Env, "XDG_STATE_HOME="+state)
 	key := newInstance(t, state, "loft")
-	if err := laptop.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
+	cmd := rescueCommand(t, state, nil, "listen", "--json", "--count", "2", "--timeout", "20s")
+	cmd.startOn(t, laptop)
 	err = laptop.WaitFor(t.Context(), "a packet socket", func() (bool, error) {
 		sockets, err := os.ReadFile("/proc/thread-self/net/packet")
 		return strings.Contains(string(sockets), " 86dd "), err
@@ -123,15 +76,15 @@ func TestListenHears(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- pi.Do(func() error { return a.Run(ctx) }) }()
-	status := exitStatus(t, cmd)
+	status := cmd.status(t)
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 
-	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
+	lines := strings.Split(strings.TrimSpace(cmd.stdout.String()), "\n")
 	if status != exitOK || len(lines) != 2 {
-		t.Fatalf("exit status %d\n%s%s", status, stdout, stderr)
+		t.Fatalf("exit status %d\n%s%s", status, &cmd.stdout, &cmd.stderr)
 	}
 	var got heardJSON
 	if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
@@ -161,12 +114,9 @@ func TestListenExits(t *testing.T) {
 			if err := errors.Join(linktest.Veth(n, "eth0", n, "eth1"), n.SetUp("eth0", "eth1")); err != nil {
 				t.Fatal(err)
 			}
-			cmd, stdout, stderr := listenCommand(t, tt.prefix, tt.args...)
-			if err := n.Start(cmd); err != nil {
-				t.Fatal(err)
-			}
-			if status := exitStatus(t, cmd); status != tt.status || !strings.Contains(stderr.String(), tt.says) || stdout.Len() > 0 {
-				t.Errorf("exit status %d\n%s%s", status, stdout, stderr)
+			cmd := rescueCommand(t, "", tt.prefix, append([]string{"listen"}, tt.args...)...)
+			if status := cmd.runOn(t, n); status != tt.status || !strings.Contains(cmd.stderr.String(), tt.says) || cmd.stdout.Len() > 0 {
+				t.Errorf("exit status %d\n%s%s", status, &cmd.stdout, &cmd.stderr)
 			}
 		})
 	}

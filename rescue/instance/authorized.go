@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/crypto/ssh"
+
+	"rescue6/rescue/sshd"
 )
 
 // AuthorizedKeys returns the public keys that may log in: the content of the file
@@ -20,7 +22,12 @@ func AuthorizedKeys(path string) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading authorized keys: %w: %s", err, fix)
 		}
-		if _, _, _, _, err := ssh.ParseAuthorizedKey(b); err != nil {
+		// What would be ignored on the instance is better known now.
+		keys, bad := sshd.ParseAuthorizedKeys(b)
+		if len(bad) > 0 {
+			return nil, fmt.Errorf("%s: %w: mend or remove that line", path, bad[0])
+		}
+		if len(keys) == 0 {
 			return nil, fmt.Errorf("%s has no SSH public key: %s", path, fix)
 		}
 		return b, nil

@@ -21,6 +21,7 @@ const killAfter = 2 * time.Second
 // be no other, and anything else as a program found in PATH.
 func execute(ctx context.Context, args, self []string, next interp.ExecHandlerFunc) error {
 	hc := interp.HandlerCtx(ctx)
+	args[0] = strings.TrimPrefix(args[0], ours)
 	run, ok := Command(args[0])
 	if !ok {
 		if _, err := interp.LookPathDir(hc.Dir, hc.Env, args[0]); err != nil {

@@ -61,8 +61,8 @@ func interactive(ctx context.Context, r *interp.Runner, tty *os.File, out io.Wri
 			status = exitUsage
 			continue
 		}
-		status = runFile(ctx, r, file, out)
-		if r.Exited() {
+		var exited bool
+		if status, exited = runFile(ctx, r, file, out); exited {
 			return status
 		}
 	}

@@ -32,6 +32,9 @@ type Options struct {
 // path is where programs are found that are not commands of the shell.
 const path = "/user:/perm/bin:/gokrazy:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
+// ours marks a command of this package with the name of a builtin.
+const ours = "rescue6:"
+
 // maxLine bounds a script given in the arguments or typed, in bytes.
 const maxLine = 1 << 20
 
@@ -75,6 +78,13 @@ func newRunner(stdin io.Reader, stdout, stderr io.Writer, opt Options) (*interp.
 	return interp.New(
 		interp.StdIO(stdin, stdout, stderr),
 		interp.Env(expand.ListEnviron(env...)),
+		// The interpreter takes names such as kill for builtins, which it has not.
+		interp.CallHandler(func(_ context.Context, args []string) ([]string, error) {
+			if _, ok := registry()[args[0]]; ok && interp.IsBuiltin(args[0]) {
+				args = append([]string{ours + args[0]}, args[1:]...)
+			}
+			return args, nil
+		}),
 		interp.ExecHandlers(func(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 			return func(ctx context.Context, args []string) error { return execute(ctx, args, opt.Self, next) }
 		}),
@@ -92,23 +102,25 @@ func runText(ctx context.Context, r *interp.Runner, text string, stderr io.Write
 		fmt.Fprintf(stderr, "sh: %v\n", err)
 		return exitUsage
 	}
-	return runFile(ctx, r, file, stderr)
+	status, _ := runFile(ctx, r, file, stderr)
+	return status
 }
 
-// runFile runs what was parsed. An interrupt ends it and not this process.
-func runFile(ctx context.Context, r *interp.Runner, file *syntax.File, stderr io.Writer) int {
+// runFile runs what was parsed, and says whether that was the shell's own end, an
+// exit. An interrupt and an error end what runs only.
+func runFile(ctx context.Context, r *interp.Runner, file *syntax.File, stderr io.Writer) (code int, exited bool) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGQUIT)
 	defer stop()
 	err := r.Run(ctx, file)
 	var status interp.ExitStatus
 	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &status):
-		return int(status)
 	case ctx.Err() != nil:
-		return 128 + int(syscall.SIGINT)
+		return 128 + int(syscall.SIGINT), false
+	case err == nil:
+		return 0, r.Exited()
+	case errors.As(err, &status):
+		return int(status), r.Exited()
 	}
 	fmt.Fprintf(stderr, "sh: %v\n", err)
-	return 1
+	return 1, false
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // hangupGrace is how long what runs has to end after a hangup.
@@ -117,7 +118,7 @@ func (s *session) runOnTerminal(ctx context.Context, cmd *exec.Cmd, term *termin
 		return status{}, err
 	}
 	defer master.Close()
-	_ = pty.Setsize(master, term.size())
+	term.apply(master)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.Env = append(cmd.Env, "SSH_TTY="+slave.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -189,7 +190,7 @@ func ended(cmd *exec.Cmd) status {
 
 // sftp serves the sftp subsystem.
 func (s *session) sftp(context.Context) status {
-	server, err := sftp.NewServer(s.ch)
+	server, err := sftp.NewServer(stream{s.ch})
 	if err != nil {
 		return status{code: 1}
 	}
@@ -199,6 +200,11 @@ func (s *session) sftp(context.Context) status {
 	}
 	return status{}
 }
+
+// stream is a channel whose Close leaves room for the exit status.
+type stream struct{ ssh.Channel }
+
+func (s stream) Close() error { return s.CloseWrite() }
 
 // exit tells the peer how the program ended (RFC 4254 §6.10).
 func (s *session) exit(st status) {
@@ -239,12 +245,16 @@ func (s *session) resize(columns, rows, width, height uint32) {
 	defer s.mu.Unlock()
 	s.pty.Columns, s.pty.Rows, s.pty.Width, s.pty.Height = columns, rows, width, height
 	if s.process != nil && s.process.master != nil {
-		_ = pty.Setsize(s.process.master, s.pty.size())
+		s.pty.apply(s.process.master)
 	}
 }
 
-// size returns the window size; the kernel holds 16 bits of each.
-func (t *terminal) size() *pty.Winsize {
+// apply gives a terminal the window's size, of which the kernel holds 16 bits each.
+// The file may be closed meanwhile: hence not by its descriptor.
+func (t *terminal) apply(master *os.File) {
 	clip := func(n uint32) uint16 { return uint16(min(n, 65535)) }
-	return &pty.Winsize{Cols: clip(t.Columns), Rows: clip(t.Rows), X: clip(t.Width), Y: clip(t.Height)}
+	size := &unix.Winsize{Col: clip(t.Columns), Row: clip(t.Rows), Xpixel: clip(t.Width), Ypixel: clip(t.Height)}
+	if c, err := master.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { _ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, size) })
+	}
 }

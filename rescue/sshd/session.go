@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/creack/pty"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -35,7 +34,7 @@ func (s *session) setProcess(r *running) {
 	defer s.mu.Unlock()
 	s.process = r
 	if r.master != nil { // the window may have changed meanwhile
-		_ = pty.Setsize(r.master, s.pty.size())
+		s.pty.apply(r.master)
 	}
 }
 

@@ -1,0 +1,42 @@
+package scan
+
+import "time"
+
+// The pace of a scan. An answer needs one round trip and the neighbour's
+// resolution of us: milliseconds on a wire, up to one DTIM interval (100 to 300 ms)
+// on Wi-Fi, which also loses multicasts: hence the second round.
+const (
+	rounds     = 2
+	roundEvery = 250 * time.Millisecond
+	quiet      = 300 * time.Millisecond
+)
+
+// pace decides when a scan sends and when it ends.
+type pace struct {
+	start   time.Time
+	timeout time.Duration
+	sent    int       // rounds
+	news    time.Time // when somebody new answered last
+}
+
+// next returns when to send the next round or, if end is true, when to stop
+// listening, should there be no further news.
+func (p pace) next() (at time.Time, end bool) {
+	last := p.start.Add(p.timeout)
+	if p.sent < rounds {
+		at = p.start.Add(time.Duration(p.sent) * roundEvery)
+		return earlier(at, last), at.After(last)
+	}
+	at = p.start.Add((rounds - 1) * roundEvery)
+	if p.news.After(at) {
+		at = p.news
+	}
+	return earlier(at.Add(quiet), last), true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
