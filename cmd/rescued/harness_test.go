@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 // lab is a Pi and a laptop on one cable, in namespaces of their own.
 type lab struct {
-	t          *testing.T
+	t          testing.TB
 	pi, laptop *linktest.Namespace
 	dir        string // keys, sockets, a copy of the programs
 	args       []string
@@ -61,7 +61,7 @@ const testMAC = "b8:27:eb:12:34:56"
 var eui64 = netip.MustParseAddr("fe80::ba27:ebff:fe12:3456")
 
 // newLab makes the lab; nothing runs on the Pi yet and its link is down.
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: t.TempDir()}
 	l.pi, l.laptop = l.namespace("pi"), l.namespace("laptop")

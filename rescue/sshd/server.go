@@ -61,7 +61,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	defer stop()
 
 	_ = conn.SetDeadline(time.Now().Add(or(s.kexTimeout, kexTimeout)))
-	sc, channels, requests, err := ssh.NewServerConn(conn, s.config(conn))
+	sc, channels, requests, err := ssh.NewServerConn(acknowledgeAtOnce(conn), s.config(conn))
 	if err != nil {
 		return fmt.Errorf("login from %s: %w", conn.RemoteAddr(), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,8 @@ type kernel struct {
 	applied []time.Duration // when, since the start
 	began   time.Time
 	apply   func(*link.Link, Repair) error
+
+	mu sync.Mutex // of all that changes
 }
 
 func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
@@ -27,7 +30,11 @@ func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
 	j := NewJournal()
 	w := New(Config{
 		Policy: Policy{Label: label},
-		List:   func() ([]link.Link, error) { return []link.Link{k.link}, k.listErr },
+		List: func() ([]link.Link, error) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return []link.Link{k.link}, k.listErr
+		},
 		Watch: func(ctx context.Context, wake chan<- struct{}) error {
 			for {
 				select {
@@ -39,6 +46,8 @@ func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
 			}
 		},
 		Apply: func(r Repair) error {
+			k.mu.Lock()
+			defer k.mu.Unlock()
 			k.applied = append(k.applied, time.Since(k.began))
 			if k.apply == nil {
 				return nil
@@ -61,6 +70,20 @@ func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
 	return j, wakes
 }
 
+// set changes the kernel's state.
+func (k *kernel) set(change func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change()
+}
+
+// attempts is how many repairs were tried.
+func (k *kernel) attempts() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.applied)
+}
+
 func TestIncidentIsRepairedAndEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &kernel{link: good(), apply: func(l *link.Link, r Repair) error {
@@ -68,7 +91,7 @@ func TestIncidentIsRepairedAndEnds(t *testing.T) {
 			return nil
 		}}
 		j, wake := k.run(t)
-		k.link.Up, k.link.Carrier = false, false
+		k.set(func() { k.link.Up, k.link.Carrier = false, false })
 		wake <- struct{}{}
 		synctest.Wait()
 		wake <- struct{}{} // the kernel tells of the repair, too
@@ -88,8 +111,8 @@ func TestSetUpIsNoIncident(t *testing.T) {
 			return nil
 		}}
 		j, _ := k.run(t)
-		if all := j.Incidents(); len(k.applied) != 1 || len(all) != 0 {
-			t.Errorf("%d repairs and %d incidents, want 1 and 0", len(k.applied), len(all))
+		if all := j.Incidents(); k.attempts() != 1 || len(all) != 0 {
+			t.Errorf("%d repairs and %d incidents, want 1 and 0", k.attempts(), len(all))
 		}
 	})
 }
@@ -105,13 +128,13 @@ func TestNeverGivesUp(t *testing.T) {
 			wake <- struct{}{}
 			time.Sleep(time.Millisecond)
 		}
-		if n := len(k.applied); n > 5 {
+		if n := k.attempts(); n > 5 {
 			t.Errorf("%d attempts in the first second, want a few", n)
 		}
 		time.Sleep(time.Hour)
-		before := len(k.applied)
+		before := k.attempts()
 		time.Sleep(time.Minute)
-		if n := len(k.applied) - before; n != 12 {
+		if n := k.attempts() - before; n != 12 {
 			t.Errorf("%d attempts a minute after an hour, want 12", n)
 		}
 	})
@@ -124,17 +147,17 @@ func TestClaimedLabelIsOneIncident(t *testing.T) {
 		k := &kernel{link: good()}
 		k.apply = func(l *link.Link, r Repair) error {
 			l.IPv6 = []link.Address{addr(eui64), tentative(label)}
-			time.AfterFunc(time.Second, func() { l.IPv6 = []link.Address{addr(eui64), failed(label)} })
+			time.AfterFunc(time.Second, func() { k.set(func() { l.IPv6 = []link.Address{addr(eui64), failed(label)} }) })
 			return nil
 		}
 		j, wake := k.run(t)
-		k.link.IPv6 = []link.Address{addr(eui64), failed(label)}
+		k.set(func() { k.link.IPv6 = []link.Address{addr(eui64), failed(label)} })
 		wake <- struct{}{}
 		time.Sleep(time.Hour)
 		if all := j.Incidents(); len(all) != 1 || all[0].Recovered {
 			t.Errorf("incidents: %+v, want one that lasts", all)
 		}
-		if n := len(k.applied); n < 50 || n > 80 {
+		if n := k.attempts(); n < 50 || n > 80 {
 			t.Errorf("%d attempts in an hour, want about one a minute", n)
 		}
 	})
@@ -146,16 +169,16 @@ func TestPartialViewEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &kernel{link: good()}
 		j, wake := k.run(t)
-		k.link.IPv6Disabled = true
+		k.set(func() { k.link.IPv6Disabled = true })
 		wake <- struct{}{}
 		synctest.Wait()
-		k.link.IPv6Disabled, k.listErr = false, errors.New("dump interrupted")
+		k.set(func() { k.link.IPv6Disabled, k.listErr = false, errors.New("dump interrupted") })
 		wake <- struct{}{}
 		synctest.Wait()
 		if all := j.Incidents(); len(all) != 1 || all[0].Recovered {
 			t.Errorf("with a partial view: %+v", all)
 		}
-		k.listErr = nil
+		k.set(func() { k.listErr = nil })
 		time.Sleep(pollEvery) // nobody wakes it: the timer does
 		synctest.Wait()
 		if all := j.Incidents(); len(all) != 1 || !all[0].Recovered {
