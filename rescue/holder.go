@@ -37,6 +37,7 @@ import (
 
 	"rescue6/rescue/listener"
 	"rescue6/rescue/memory"
+	"rescue6/rescue/watchdog"
 )
 
 // Settings are what the flags of rescued say.
@@ -88,6 +89,15 @@ func Start(ctx context.Context, s Settings) error {
 	if err != nil {
 		return &UsageError{listener.InUse(s.Port, err)}
 	}
+	// Links are raised now, so that addresses pass DAD while the rest is copied.
+	watchdog.Policy{Exclude: s.Exclude, Host: memory.OnInstance()}.Once()
+	var keys *os.File
+	var keysErr error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		keys, keysErr = readKeys(ctx, s)
+	}()
 	self, err := programOrFile("rescued", "/proc/self/exe")
 	if err != nil {
 		return err
@@ -96,9 +106,8 @@ func Start(ctx context.Context, s Settings) error {
 	if err != nil {
 		return &UsageError{fmt.Errorf("%w: build rescue-session beside rescued, or give its path with -session", err)}
 	}
-	keys, err := readKeys(ctx, session, s)
-	if err != nil {
-		return err
+	if <-read; keysErr != nil {
+		return keysErr
 	}
 	l := legacy{Settings: s, Listener: int(sock.Fd()), Self: int(self.Fd()), Sessions: int(session.Fd()), Keys: int(keys.Fd())}
 	for _, fd := range []int{l.Listener, l.Self, l.Sessions, l.Keys} {
@@ -131,10 +140,10 @@ func programOrFile(name, path string) (*os.File, error) {
 }
 
 // readKeys has a process of its own read and check the keys: it may hang.
-func readKeys(ctx context.Context, session *os.File, s Settings) (*os.File, error) {
+func readKeys(ctx context.Context, s Settings) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysDeadline)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, fdPath(session), "keys", "-host_key", s.HostKey, "-authorized_keys", s.AuthorizedKeys)
+	cmd := exec.CommandContext(ctx, s.Session, "keys", "-host_key", s.HostKey, "-authorized_keys", s.AuthorizedKeys)
 	cmd.Args[0] = "rescue-session"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var out, problem bytes.Buffer

@@ -152,7 +152,7 @@ func (w *worker) changed(links []link.Link) {
 func (w *worker) report() status.Report {
 	r := status.Report{
 		Hostname: w.hostname, HostKey: identity.Fingerprint(w.keys.Public()), Label: w.policy.Label,
-		Uptime: time.Since(w.began), Restarts: w.Restarts, Incidents: w.journal.Incidents(),
+		BootID: fmt.Sprintf("%x", w.announcer.BootID()), Uptime: time.Since(w.began), Restarts: w.Restarts, Incidents: w.journal.Incidents(),
 	}
 	r.Listener, r.Spare, r.Sessions = w.server.Status()
 	r.Announcements.Sent, r.Announcements.Failed, r.Announcements.Last = announced(w.announcer)

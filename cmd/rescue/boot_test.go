@@ -18,21 +18,23 @@ import (
 // logs in. On two cores without KVM this takes some minutes.
 
 func TestBootPi(t *testing.T) {
-	bootTest(t, gokrazy.Pi, func(t *testing.T, w *world) {
-		testLogin(t, w)
+	inBootLab(t, plan{machine: gokrazy.Pi}, func(p plan) {
+		testLogin(t, bootForTest(t, p))
 	})
 }
 
 func TestBootVM(t *testing.T) {
-	bootTest(t, gokrazy.VM, func(t *testing.T, w *world) {
+	inBootLab(t, plan{machine: gokrazy.VM}, func(p plan) {
+		w := bootForTest(t, p)
 		testLogin(t, w)
 		t.Run("update", func(t *testing.T) { testUpdate(t, w) })
 	})
 }
 
-// bootTest builds the image for a machine, boots it and calls body, in a copy of
-// this test binary that is the first process of a lab.
-func bootTest(t *testing.T, m gokrazy.Machine, body func(*testing.T, *world)) {
+// inBootLab builds the image of a plan, by default from this repository, and calls
+// body, in a copy of this test binary that is the first process of a lab.
+func inBootLab(t testing.TB, p plan, body func(plan)) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("boots an image in QEMU")
 	}
@@ -40,14 +42,17 @@ func bootTest(t *testing.T, m gokrazy.Machine, body func(*testing.T, *world)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := plan{machine: m, hostname: labHostname, repo: repo}
+	p.hostname = labHostname
+	if p.repo == "" {
+		p.repo = repo
+	}
 	if dir, inside := labDir(); inside {
 		p.dir, p.rescue = dir, filepath.Join(dir, "rescue")
-		bootInside(t, p, body)
+		body(p)
 		return
 	}
 
-	if err := missingTools(m); err != nil {
+	if err := missingTools(p.machine); err != nil {
 		t.Fatal(err)
 	}
 	if p.dir, err = os.MkdirTemp("", "rescue6-boot-"); err != nil { // short, for the sockets in it
@@ -68,33 +73,37 @@ func bootTest(t *testing.T, m gokrazy.Machine, body func(*testing.T, *world)) {
 	}
 	t.Logf("image built in %v", time.Since(began).Round(time.Second))
 
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	if _, ok := t.(*testing.B); ok {
+		args = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchtime=1x"}
+	}
 	var out bytes.Buffer
-	err = labCommand{
-		args:   []string{"-test.run=^" + t.Name() + "$", "-test.v"},
-		dir:    p.dir,
-		stdout: &out, stderr: &out,
-	}.run(t.Context())
+	err = labCommand{args: args, dir: p.dir, stdout: &out, stderr: &out}.run(t.Context())
 	t.Logf("in the lab:\n%s", &out)
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func bootInside(t *testing.T, p plan, body func(*testing.T, *world)) {
+// bootForTest boots the image and waits for the banner.
+func bootForTest(t testing.TB, p plan) *world {
+	t.Helper()
 	began := time.Now()
 	w, err := bootWorld(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	t.Cleanup(func() {
+		if err := w.guest.Err(); err != nil {
+			t.Error(err)
+		}
+		w.Close()
+	})
 	if err := w.awaitBanner(w.eui64(), bootLimit); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%s: SSH banner on %v %v after power-on (%s)", p.machine, w.eui64(), time.Since(began).Round(100*time.Millisecond), w.guest.Accel)
-	body(t, w)
-	if err := w.guest.Err(); err != nil {
-		t.Error(err)
-	}
+	return w
 }
 
 // testLogin logs in with OpenSSH to both addresses, with no IPv4 address on the

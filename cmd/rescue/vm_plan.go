@@ -23,6 +23,7 @@ type plan struct {
 	repo     string // root of the rescue6 sources
 	dir      string // made by the caller, who removes it
 	rescue   string // path of the rescue program; if empty, this one
+	password string // for gokrazy's own web interface; none: it is not on the network
 }
 
 func (p plan) image() string      { return filepath.Join(p.dir, p.hostname+".img") }
@@ -96,6 +97,12 @@ func (p plan) build(ctx context.Context, out io.Writer) error {
 	line := fmt.Sprintf("rescue image %s --authorized-keys $LAB/id_ed25519.pub --output $LAB/%s.img", p.hostname, p.hostname)
 	if p.machine != gokrazy.Pi {
 		line += " --machine " + string(p.machine)
+	}
+	if p.password != "" {
+		if err := os.WriteFile(filepath.Join(p.dir, "password"), []byte(p.password+"\n"), 0o600); err != nil {
+			return fmt.Errorf("writing the password: %w", err)
+		}
+		line += " --password-file $LAB/password"
 	}
 	fmt.Fprintf(out, "   $ %s\n", line)
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)

@@ -110,6 +110,7 @@ func (w *world) Close() {
 func (w *world) startAgent(ctx context.Context) ([]string, error) {
 	socket := filepath.Join(w.dir, "agent")
 	env := append(w.plan.env(), "SSH_AUTH_SOCK="+socket)
+	_ = os.Remove(socket) // of a world before this one
 	agent := exec.CommandContext(ctx, "ssh-agent", "-D", "-a", socket)
 	if err := w.laptop.Start(agent); err != nil {
 		return nil, err

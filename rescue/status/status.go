@@ -13,8 +13,7 @@ import (
 // sends, as one JSON object.
 type Report struct {
 	Hostname string     `json:"hostname"`
-	Version  string     `json:"version"`
-	BootID   string     `json:"boot_id"`
+	BootID   string     `json:"boot_id"`  // of its announcements, in hexadecimal
 	HostKey  string     `json:"host_key"` // fingerprint, "SHA256:…"
 	Label    netip.Addr `json:"label_address"`
 

@@ -21,6 +21,9 @@ func (r Report) WriteText(w io.Writer) error {
 	row("spare", "%s", r.Spare)
 	row("announcements", "%s", r.Announcements)
 	row("worker", "up %s, restarted %d times", round(r.Uptime), r.Restarts)
+	for _, p := range r.Problems() {
+		row("problem", "%s", p)
+	}
 	for _, s := range r.Sessions {
 		row("session", "%s", s)
 	}
@@ -93,7 +96,7 @@ func (r Report) Greeting() string {
 		fmt.Fprintf(&b, "  %s\n", p)
 	}
 	if n := len(r.Incidents); n > 0 {
-		fmt.Fprintf(&b, "%d incidents since the start: 'status' shows them.\n", n)
+		fmt.Fprintf(&b, "%d incidents since the start: 'rescue status' shows them.\n", n)
 	}
 	return b.String()
 }

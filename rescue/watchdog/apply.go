@@ -6,6 +6,20 @@ import (
 	"rescue6/rescue/link"
 )
 
+// Once makes one pass over the links, without a journal, and without the label
+// address if it is not known yet. What fails is left to the loop.
+func (p Policy) Once() {
+	links, _ := link.List()
+	for _, l := range links {
+		if ok, _ := p.Serves(l); !ok {
+			continue
+		}
+		for _, r := range p.Plan(l) {
+			_ = Apply(r)
+		}
+	}
+}
+
 // Apply carries out one repair on the kernel.
 func Apply(r Repair) error {
 	switch r.Action {
