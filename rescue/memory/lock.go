@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,10 +34,29 @@ func LockCard(programs ...string) []error {
 	return errs
 }
 
-// lockPages maps the file at path and locks its pages into memory, for the life
-// of this process. Without it the first missing page of PID 1 after the card has
-// died is a SIGBUS, a kernel panic and a reboot onto no card. The mapping is kept
-// on purpose.
+// loaded returns how much of a program, from its beginning, is ever mapped: symbols
+// and debugging information come last. Of anything else that is all of it.
+func loaded(f *os.File, size int64) int64 {
+	program, err := elf.NewFile(f)
+	if err != nil {
+		return size
+	}
+	var end uint64
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_LOAD {
+			end = max(end, p.Off+p.Filesz)
+		}
+	}
+	if end == 0 || end > uint64(size) {
+		return size
+	}
+	return int64(end)
+}
+
+// lockPages maps the program at path and locks what is loaded of it into memory,
+// for the life of this process. Without it the first missing page of PID 1 after
+// the card has died is a SIGBUS, a kernel panic and a reboot onto no card. The
+// mapping is kept on purpose.
 func lockPages(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,7 +67,7 @@ func lockPages(path string) error {
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", path, err)
 	}
-	b, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	b, err := unix.Mmap(int(f.Fd()), 0, int(loaded(f, st.Size())), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mapping %s: %w", path, err)
 	}
