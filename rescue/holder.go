@@ -47,7 +47,7 @@ type Settings struct {
 	StateDir       string         `json:"state_dir"`       // for what may be lost
 	Control        string         `json:"control"`         // path of the control socket
 	Session        string         `json:"session"`         // path of rescue-session
-	Port           int            `json:"port"`
+	Port           int            `json:"port"`            // that was asked for
 	Scope          listener.Scope `json:"scope"`
 	Exclude        []string       `json:"exclude"` // names of links to leave alone
 }
@@ -67,6 +67,8 @@ type legacy struct {
 	Self     int `json:"self_fd"`
 	Sessions int `json:"session_fd"`
 	Keys     int `json:"keys_fd"`
+	Journal  int `json:"journal_fd"`
+	Bound    int `json:"bound_port"` // of the listener: Port, unless another program has that
 	Restarts int `json:"restarts"`
 }
 
@@ -78,6 +80,15 @@ const (
 	WorkerRole = "worker"
 )
 
+// DefaultPort is that of SSH (RFC 4253 §4.1). Where another program has it, rescued
+// listens on fallbackPort until that program has gone; any other port that was asked
+// for is a mistake if it is taken.
+const (
+	DefaultPort  = 22
+	fallbackPort = 2222
+	reclaimEvery = time.Second
+)
+
 // keysDeadline bounds the reading of the keys: the card may hang.
 const keysDeadline = 20 * time.Second
 
@@ -85,9 +96,14 @@ const keysDeadline = 20 * time.Second
 // holder, by exec. It returns only with an error.
 func Start(ctx context.Context, s Settings) error {
 	// Listen first: from here on connections queue, whatever takes its time below.
-	sock, err := listener.Listen(s.Port, s.Scope)
+	bound := s.Port
+	sock, err := listener.Listen(bound, s.Scope)
+	if errors.Is(err, syscall.EADDRINUSE) && bound == DefaultPort {
+		bound = fallbackPort
+		sock, err = listener.Listen(bound, s.Scope)
+	}
 	if err != nil {
-		return &UsageError{listener.InUse(s.Port, err)}
+		return &UsageError{listener.InUse(bound, err)}
 	}
 	// Links are raised now, so that addresses pass DAD while the rest is copied.
 	watchdog.Policy{Exclude: s.Exclude, Host: memory.OnInstance()}.Once()
@@ -109,8 +125,13 @@ func Start(ctx context.Context, s Settings) error {
 	if <-read; keysErr != nil {
 		return keysErr
 	}
-	l := legacy{Settings: s, Listener: int(sock.Fd()), Self: int(self.Fd()), Sessions: int(session.Fd()), Keys: int(keys.Fd())}
-	for _, fd := range []int{l.Listener, l.Self, l.Sessions, l.Keys} {
+	journal, err := memory.Scratch("journal")
+	if err != nil {
+		return err
+	}
+	l := legacy{Settings: s, Listener: int(sock.Fd()), Self: int(self.Fd()), Sessions: int(session.Fd()),
+		Keys: int(keys.Fd()), Journal: int(journal.Fd()), Bound: bound}
+	for _, fd := range []int{l.Listener, l.Self, l.Sessions, l.Keys, l.Journal} {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return fmt.Errorf("passing on descriptor %d: %w", fd, err)
 		}
@@ -120,7 +141,7 @@ func Start(ctx context.Context, s Settings) error {
 		return err
 	}
 	err = unix.Exec(fmt.Sprintf("/proc/self/fd/%d", l.Self), []string{"rescued", HolderRole}, env)
-	runtime.KeepAlive([]any{sock, self, session, keys})
+	runtime.KeepAlive([]any{sock, self, session, keys, journal})
 	return fmt.Errorf("running rescued from memory: %w", err)
 }
 
@@ -205,7 +226,7 @@ func Hold(log *slog.Logger) error {
 	}
 	protect(log)
 	files := map[string]*os.File{}
-	for name, fd := range map[string]int{"listener": l.Listener, "rescued": l.Self, "rescue-session": l.Sessions, "keys": l.Keys} {
+	for name, fd := range map[string]int{"listener": l.Listener, "rescued": l.Self, "rescue-session": l.Sessions, "keys": l.Keys, "journal": l.Journal} {
 		unix.CloseOnExec(fd)
 		files[name] = os.NewFile(uintptr(fd), name)
 	}
@@ -215,10 +236,21 @@ func Hold(log *slog.Logger) error {
 		}
 	}()
 
+	reclaimed := make(chan *os.File)
+	if l.Bound != l.Port {
+		log.Warn("another program has the port", "port", l.Port, "listening on", l.Bound)
+		go reclaim(l.Settings, reclaimed)
+	}
 	for pause := time.Duration(0); ; l.Restarts++ {
 		time.Sleep(pause)
 		began := time.Now()
-		err := runWorker(l, files)
+		sock, err := runWorker(l, files, reclaimed)
+		if sock != nil {
+			files["listener"].Close()
+			files["listener"], l.Bound = sock, l.Port
+			log.Info("the port is free: listening there", "port", l.Port)
+			continue
+		}
 		log.Error("the worker ended: starting another", "err", err, "after", time.Since(began).Round(time.Millisecond))
 		pause = workerPause(pause, time.Since(began))
 	}
@@ -233,26 +265,50 @@ func workerPause(last, lived time.Duration) time.Duration {
 	return min(max(2*last, 50*time.Millisecond), time.Second)
 }
 
+// reclaim listens on the port that was asked for as soon as it is free.
+func reclaim(s Settings, got chan<- *os.File) {
+	for {
+		if sock, err := listener.Listen(s.Port, s.Scope); err == nil {
+			got <- sock
+			return
+		}
+		time.Sleep(reclaimEvery)
+	}
+}
+
 // runWorker runs one worker from memory, in a session of its own, since gokrazy
-// waits for everything that is left in the holder's process group.
-func runWorker(l legacy, files map[string]*os.File) error {
+// waits for everything that is left in the holder's process group. It ends the
+// worker and returns the listener that it should have had, if one comes.
+func runWorker(l legacy, files map[string]*os.File, reclaimed <-chan *os.File) (*os.File, error) {
 	next := l
-	next.Listener, next.Sessions, next.Keys = 3, 4, 5
+	next.Listener, next.Sessions, next.Keys, next.Journal = 3, 4, 5, 6
 	env, err := next.environ()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cmd := &exec.Cmd{
 		Path: fdPath(files["rescued"]), Args: []string{"rescued", WorkerRole}, Env: env, Dir: "/",
 		Stdout: os.Stdout, Stderr: os.Stderr,
-		ExtraFiles: []*os.File{files["listener"], files["rescue-session"], files["keys"]},
+		ExtraFiles: []*os.File{files["listener"], files["rescue-session"], files["keys"], files["journal"]},
 		SysProcAttr: &syscall.SysProcAttr{
 			Setsid: true,
 			// The worker has the socket, too: it must not keep the next holder out.
 			Pdeathsig: syscall.SIGKILL,
 		},
 	}
-	return cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		return nil, err
+	case sock := <-reclaimed:
+		_ = cmd.Process.Kill()
+		<-ended
+		return sock, nil
+	}
 }
 
 // protect makes this process the last that the kernel ends for want of memory.

@@ -35,8 +35,11 @@ type worker struct {
 
 	policy    watchdog.Policy
 	journal   *watchdog.Journal
+	mirror    *os.File // where the journal outlives this worker
 	server    *listener.Server
 	announcer *announce.Announcer
+
+	helping sync.Mutex // held while a helper runs
 
 	mu    sync.Mutex
 	links []link.Link // the last state that was read
@@ -56,11 +59,16 @@ func Work(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if l.Bound != l.Port {
+		w.journal.Begin(fmt.Sprintf("another program has port %d", l.Port), "")
+		w.journal.Repaired(fmt.Sprintf("another program has port %d", l.Port), "", fmt.Sprintf("listening on port %d", l.Bound))
+	}
 	var wg sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{
 		"listener":       w.server.Run,
 		"watchdog":       w.watchdog().Run,
 		"announcements":  w.announcer.Run,
+		"journal":        w.keepJournal,
 		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
 	} {
 		wg.Go(func() { keepRunning(ctx, name, run, log) })
@@ -85,7 +93,7 @@ func keepRunning(ctx context.Context, name string, run func(context.Context) err
 }
 
 func newWorker(l legacy, log *slog.Logger) (*worker, error) {
-	for _, fd := range []int{l.Listener, l.Sessions, l.Keys} {
+	for _, fd := range []int{l.Listener, l.Sessions, l.Keys, l.Journal} {
 		unix.CloseOnExec(fd)
 	}
 	w := &worker{
@@ -93,6 +101,7 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 		session:  os.NewFile(uintptr(l.Sessions), "rescue-session"),
 		keysFile: os.NewFile(uintptr(l.Keys), "keys"),
 		journal:  watchdog.NewJournal(),
+		mirror:   os.NewFile(uintptr(l.Journal), "journal"),
 	}
 	var err error
 	if w.keys, err = identity.ReadKeys(io.NewSectionReader(w.keysFile, 0, 1<<20)); err != nil {
@@ -103,10 +112,10 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 	}
 	w.policy = watchdog.Policy{Label: identity.LabelAddress(w.keys.Public()), Exclude: l.Exclude, Host: memory.OnInstance()}
 	w.server = listener.New(listener.Config{
-		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Port, Scope: l.Scope,
+		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Bound, Scope: l.Scope,
 		Start: w.startSession, Log: log,
 	})
-	w.announcer = announce.New(announce.Config{Hostname: w.hostname, Port: uint16(l.Port), Key: w.keys.HostKey(), Log: log})
+	w.announcer = announce.New(announce.Config{Hostname: w.hostname, Port: uint16(l.Bound), Key: w.keys.HostKey(), Log: log})
 	return w, nil
 }
 

@@ -15,6 +15,7 @@ const usage = `usage: rescue-session ROLE
 
   serve                one SSH connection, from rescued (descriptors 3 and 4)
   keys                 read and check the keys, and write them as rescued wants them
+  journal              read or write the file of incidents
   sh [-c COMMAND]      the shell
   cmd NAME [ARGS…]     one command of the shell
 
@@ -39,6 +40,8 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		return serve(ctx, log)
 	case "keys":
 		return keys(args, stdout, stderr)
+	case "journal":
+		return journal(args, stdin, stdout, stderr)
 	case "sh":
 		return runShell(ctx, args, stdin, stdout, stderr)
 	case "cmd":

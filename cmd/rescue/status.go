@@ -15,7 +15,7 @@ import (
 const statusTimeout = 3 * time.Second
 
 func newStatusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, incidents bool
 	var control string
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -31,13 +31,20 @@ func newStatusCommand() *cobra.Command {
 			if err != nil {
 				return failf("%w", err)
 			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
+			switch out := cmd.OutOrStdout(); {
+			case asJSON && incidents:
+				return json.NewEncoder(out).Encode(r.Incidents)
+			case asJSON:
+				return json.NewEncoder(out).Encode(r)
+			case incidents:
+				return r.WriteIncidents(out)
+			default:
+				return r.WriteText(out)
 			}
-			return r.WriteText(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object, or with --incidents one array")
+	cmd.Flags().BoolVar(&incidents, "incidents", false, "only what was wrong, and what mended it, oldest first")
 	cmd.Flags().StringVar(&control, "control", status.DefaultControl, "`path` of rescued's control socket")
 	return cmd
 }

@@ -62,7 +62,7 @@ func parse(args []string, stderr io.Writer) (rescue.Settings, error) {
 	f.StringVar(&s.HostKey, "host_key", "/etc/rescue6/host_key", "`file` with the Ed25519 host key")
 	f.StringVar(&s.StateDir, "state_dir", "/perm/rescue", "`directory` for what may be lost")
 	f.StringVar(&s.Control, "control", status.DefaultControl, "`path` of the control socket")
-	f.IntVar(&s.Port, "port", 22, "TCP port, 1 to 65535")
+	f.IntVar(&s.Port, "port", rescue.DefaultPort, "TCP `port`, 1 to 65535; if another program has port 22, it is 2222 until that has gone")
 	f.StringVar(&s.Session, "session", "", "`path` of rescue-session (default: beside rescued)")
 	f.StringVar(&scope, "scope", string(listener.ScopeLink), "destinations that are answered: link, private or global")
 	f.StringVar(&exclude, "exclude", "", "comma-separated `names` of interfaces to leave alone")

@@ -38,6 +38,15 @@ func Seal(name string, r io.Reader) (*os.File, error) {
 	return f, nil
 }
 
+// Scratch makes a memfd that can be written to, for what should outlive a process.
+func Scratch(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making a memfd for %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), "memfd:"+name), nil
+}
+
 // Program copies the program at path into a sealed memfd.
 func Program(name, path string) (*os.File, error) {
 	f, err := os.Open(path)

@@ -10,9 +10,12 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"rescue6/rescue/identity"
 )
 
 // SSH is a server that has proved to own a host key.
@@ -41,6 +44,8 @@ func (s *SSH) Ed25519() (ed25519.PublicKey, bool) {
 
 const (
 	sshPort = 22
+	// fallbackPort is where an instance listens while another program has port 22.
+	fallbackPort = 2222
 	// dialTimeout is for a host on the same link, neighbour resolution included.
 	dialTimeout = time.Second
 	// keyTimeout is from the first SYN to the key: an emulated or busy Pi takes
@@ -56,11 +61,26 @@ var errGotKey = errors.New("the host key is known")
 
 // Ask asks the SSH server at a link-local address with zone for its identification
 // and host key, and goes before authenticating, as ssh-keyscan does. It takes 5 s
-// at most. ECONNREFUSED says that somebody is there, without SSH.
+// at most. Where nobody listens on port 22, or somebody without the key from which
+// a label address is made, it asks on port 2222. ECONNREFUSED says that somebody
+// is there, without SSH.
 func Ask(ctx context.Context, addr netip.Addr) (*SSH, error) {
 	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
-	s := &SSH{Addr: netip.AddrPortFrom(addr, sshPort)}
+	s, err := askPort(ctx, addr, sshPort)
+	key, ok := s.Ed25519()
+	mayBeElsewhere := errors.Is(err, syscall.ECONNREFUSED) ||
+		err == nil && !isEUI64(addr) && !(ok && identity.LabelAddress(key) == addr.WithZone(""))
+	if mayBeElsewhere {
+		if other, err := askPort(ctx, addr, fallbackPort); err == nil {
+			return other, nil
+		}
+	}
+	return s, err
+}
+
+func askPort(ctx context.Context, addr netip.Addr, port uint16) (*SSH, error) {
+	s := &SSH{Addr: netip.AddrPortFrom(addr, port)}
 	d := net.Dialer{Timeout: dialTimeout}
 	d.SetMultipathTCP(false)
 	conn, err := d.DialContext(ctx, "tcp6", s.Addr.String())

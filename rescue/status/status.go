@@ -99,6 +99,10 @@ type Incident struct {
 	Last      string        `json:"last,omitempty"` // the last repair and its error, if any
 	Recovered bool          `json:"recovered"`
 	After     time.Duration `json:"after_ns,omitempty"` // from seen to recovered
+	// EarlierBoot says that it was before the last reboot: Since is 0 then, and
+	// When the time by the clock, if that was set.
+	EarlierBoot bool      `json:"earlier_boot,omitempty"`
+	When        time.Time `json:"when,omitzero"`
 }
 
 // IPv4Dead says whether no served link with a carrier has both an IPv4 address

@@ -36,10 +36,20 @@ func (r Report) WriteText(w io.Writer) error {
 			row("", "%s", p)
 		}
 	}
-	for _, i := range r.Incidents {
-		row("incident", "%s", i)
+	if n := len(r.Incidents); n > 0 {
+		row("incidents", "%d, newest: %s", n, r.Incidents[n-1])
 	}
 	return t.Flush()
+}
+
+// WriteIncidents shows all incidents, oldest first.
+func (r Report) WriteIncidents(w io.Writer) error {
+	for _, i := range r.Incidents {
+		if _, err := fmt.Fprintln(w, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Problems returns what is wrong with the network, one short line each, worst
@@ -74,7 +84,7 @@ func (r Report) Problems() []string {
 		all = append(all, "there is no network interface that could be served")
 	}
 	for _, i := range r.Incidents {
-		if !i.Recovered {
+		if !i.Recovered && !i.EarlierBoot {
 			all = append(all, i.String())
 		}
 	}
@@ -96,7 +106,7 @@ func (r Report) Greeting() string {
 		fmt.Fprintf(&b, "  %s\n", p)
 	}
 	if n := len(r.Incidents); n > 0 {
-		fmt.Fprintf(&b, "%d incidents since the start: 'rescue status' shows them.\n", n)
+		fmt.Fprintf(&b, "%d incidents are noted: 'rescue status --incidents' shows them.\n", n)
 	}
 	return b.String()
 }
@@ -157,10 +167,23 @@ func (i Incident) String() string {
 	if i.Link != "" {
 		s = i.Link + ": " + s
 	}
-	if i.Recovered {
-		return fmt.Sprintf("%s, %s ago, for %s, %d repairs", s, round(i.Since), round(i.After), i.Repairs)
+	switch {
+	case i.EarlierBoot && i.When.IsZero():
+		s += ", before the last boot"
+	case i.EarlierBoot:
+		s += ", " + i.When.Format("2006-01-02 15:04 MST")
+	case i.Recovered:
+		s += fmt.Sprintf(", %s ago", round(i.Since))
+	default:
+		s += fmt.Sprintf(", since %s", round(i.Since))
 	}
-	return fmt.Sprintf("%s, since %s, %d repairs, last: %s", s, round(i.Since), i.Repairs, i.Last)
+	if i.Recovered && i.After > 0 {
+		s += fmt.Sprintf(", for %s", round(i.After))
+	}
+	if i.Repairs > 0 {
+		s += fmt.Sprintf(", %d repairs, last: %s", i.Repairs, i.Last)
+	}
+	return s
 }
 
 // round makes a duration short to read.

@@ -1,6 +1,7 @@
 package watchdog
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"time"
@@ -32,9 +33,10 @@ type Config struct {
 // Watchdog is the loop that reconciles links.
 type Watchdog struct {
 	cfg     Config
-	settled map[int]bool     // links on which all was well once, by index
-	tries   map[key]*attempt // repairs under way
-	lastErr string           // of List, to say it once
+	settled map[int]link.Link // links on which all was well, as they were then, by index
+	lost    map[int]lost      // settled links that have left, by index
+	tries   map[key]*attempt  // repairs under way
+	lastErr string            // of List, to say it once
 }
 
 // attempt is the state of a repair that did not help yet.
@@ -43,9 +45,16 @@ type attempt struct {
 	next  time.Time
 }
 
+// lost is a link that was served and is no more: unplugged, or taken by another.
+type lost struct {
+	fault  string
+	last   link.Link
+	master int // who has taken it, 0 if it is gone
+}
+
 // New returns a watchdog. It starts nothing.
 func New(cfg Config) *Watchdog {
-	return &Watchdog{cfg: cfg, settled: map[int]bool{}, tries: map[key]*attempt{}}
+	return &Watchdog{cfg: cfg, settled: map[int]link.Link{}, lost: map[int]lost{}, tries: map[key]*attempt{}}
 }
 
 // Run reconciles until ctx ends. No error ends it.
@@ -88,25 +97,73 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 	for _, l := range links {
 		present[l.Index] = true
 		if ok, _ := w.cfg.Policy.Serves(l); !ok {
+			if l.Master != 0 {
+				w.lose(l.Index, "link became a port of another", l.Master, now)
+			}
 			delete(w.settled, l.Index)
 			continue
 		}
 		plan := w.cfg.Policy.Plan(l)
 		for _, r := range plan {
-			k := key{r.Index, r.Fault}
+			k := key{index: r.Index, fault: r.Fault}
 			wanted[k] = true
 			wait = min(wait, w.repair(k, r, now))
 		}
 		pending[l.Index] = l.Carrier && w.cfg.Policy.pending(l)
-		if len(plan) == 0 && l.Carrier && !pending[l.Index] {
-			w.settled[l.Index] = true
+		_, settled := w.settled[l.Index]
+		switch {
+		case len(plan) == 0 && l.Carrier && !pending[l.Index]:
+			w.settled[l.Index] = l
+			w.found(l, now)
+		case settled && l.Up && !l.Carrier:
+			// No fault of ours and nothing to repair; good to know afterwards.
+			k := key{index: l.Index, fault: "no carrier"}
+			wanted[k] = true
+			if w.tries[k] == nil {
+				w.tries[k] = &attempt{}
+				w.cfg.Journal.begin(k, l.Name, now)
+			}
 		}
 	}
 	if err == nil { // a partial view ends nothing
-		w.forget(wanted, pending, present, now)
+		w.forget(wanted, pending, now)
+		for i := range w.settled {
+			if !present[i] {
+				w.lose(i, "link is gone", 0, now)
+				delete(w.settled, i)
+			}
+		}
 	}
 	w.cfg.Changed(links)
 	return wait
+}
+
+// lose notes that a link that was served has left.
+func (w *Watchdog) lose(index int, fault string, master int, now time.Time) {
+	last, ok := w.settled[index]
+	if !ok {
+		return
+	}
+	if len(w.lost) >= maxIncidents { // links that come and go for ever
+		clear(w.lost)
+	}
+	w.lost[index] = lost{fault, last, master}
+	w.cfg.Journal.begin(key{index: index, fault: fault}, last.Name, now)
+	w.cfg.Log.Warn("fault", "link", last.Name, "fault", fault)
+}
+
+// found ends what was noted when a link left: it is back, under its name or with
+// its MAC, or who has taken it is served now.
+func (w *Watchdog) found(l link.Link, now time.Time) {
+	for i, o := range w.lost {
+		if i != l.Index && o.master != l.Index && o.last.Name != l.Name && !bytes.Equal(o.last.MAC, l.MAC) {
+			continue
+		}
+		delete(w.lost, i)
+		if took, ok := w.cfg.Journal.end(key{index: i, fault: o.fault}, now); ok {
+			w.cfg.Log.Info("recovered", "link", l.Name, "fault", o.fault, "after", took.Round(time.Millisecond))
+		}
+	}
 }
 
 // noteList logs an error of List when it appears and when it has gone.
@@ -129,7 +186,7 @@ func (w *Watchdog) noteList(err error) {
 func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
 	// What is missing when a link is seen for the first time is no incident: it
 	// has only just come.
-	if w.settled[r.Index] && w.cfg.Journal.begin(k, r.Name, now) {
+	if _, settled := w.settled[r.Index]; settled && w.cfg.Journal.begin(k, r.Name, now) {
 		w.cfg.Log.Warn("fault", "link", r.Name, "fault", r.Fault)
 	}
 	t := w.tries[k]
@@ -163,7 +220,7 @@ func nextPause(last time.Duration, a Action) time.Duration {
 }
 
 // forget drops the repairs that are no longer wanted and ends their incidents.
-func (w *Watchdog) forget(wanted map[key]bool, pending, present map[int]bool, now time.Time) {
+func (w *Watchdog) forget(wanted map[key]bool, pending map[int]bool, now time.Time) {
 	for k := range w.tries {
 		if wanted[k] || pending[k.index] {
 			continue
@@ -171,11 +228,6 @@ func (w *Watchdog) forget(wanted map[key]bool, pending, present map[int]bool, no
 		delete(w.tries, k)
 		if took, ok := w.cfg.Journal.end(k, now); ok {
 			w.cfg.Log.Info("recovered", "fault", k.fault, "after", took.Round(time.Millisecond))
-		}
-	}
-	for i := range w.settled {
-		if !present[i] {
-			delete(w.settled, i)
 		}
 	}
 }

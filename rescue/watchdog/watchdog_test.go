@@ -190,7 +190,7 @@ func TestPartialViewEndsNothing(t *testing.T) {
 func TestJournalIsBounded(t *testing.T) {
 	j := NewJournal()
 	for i := range 10 * maxIncidents {
-		j.begin(key{i, "link is down"}, "eth0", time.Now())
+		j.begin(key{index: i, fault: "link is down"}, "eth0", time.Now())
 	}
 	if n := len(j.Incidents()); n != maxIncidents {
 		t.Errorf("%d incidents, want %d", n, maxIncidents)
