@@ -114,6 +114,7 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 	w.server = listener.New(listener.Config{
 		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Bound, Scope: l.Scope,
 		Start: w.startSession, Log: log,
+		Incident: func(fault, repair string) { w.journal.Note(fault, "", repair) },
 	})
 	w.announcer = announce.New(announce.Config{Hostname: w.hostname, Port: uint16(l.Bound), Key: w.keys.HostKey(), Log: log})
 	return w, nil

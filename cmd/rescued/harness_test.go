@@ -51,6 +51,8 @@ type lab struct {
 	dir        string // keys, sockets, a copy of the programs
 	args       []string
 
+	macs, renames int // how many there were
+
 	mu  sync.Mutex
 	cmd *exec.Cmd
 	out bytes.Buffer
@@ -142,6 +144,8 @@ func (l *lab) namespace(name string) *linktest.Namespace {
 	l.t.Cleanup(func() { n.Close() })
 	return n
 }
+
+func (l *lab) read(name string) ([]byte, error) { return os.ReadFile(l.path(name)) }
 
 func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 

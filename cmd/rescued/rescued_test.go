@@ -167,52 +167,23 @@ func TestLiveSessionOutlivesWorkerAndHolder(t *testing.T) {
 	}
 }
 
-// What the watchdog repairs, judged by a login from the other side.
-func TestLinkFaultsAreRepaired(t *testing.T) {
-	l := newLab(t)
-	l.start()
-	label := l.label()
-	l.mustLogin(label, "true")
-	l.mustLogin(eui64, "true")
-	for _, tt := range []struct {
-		fault  string
-		inject []string
-	}{
-		{"link is down", []string{"ip", "link", "set", "eth0", "down"}},
-		{"EUI-64 address is missing", []string{"ip", "-6", "addr", "flush", "dev", "eth0"}},
-		{"IPv6 is disabled", []string{"sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6"}},
-		{"the kernel makes no link-local address", []string{"sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/addr_gen_mode; ip link set eth0 down"}},
-	} {
-		t.Run(tt.fault, func(t *testing.T) {
-			l.report("a settled link", settled)
-			l.run(l.pi, tt.inject[0], tt.inject[1:]...)
-			for _, addr := range []netip.Addr{eui64, label} {
-				_, took := l.mustLogin(addr, "true")
-				t.Logf("%s: logged in after %s", addr, took.Round(time.Millisecond))
-			}
-			l.report("an incident that is over", func(r status.Report) bool {
-				for _, i := range r.Incidents {
-					if i.Fault == tt.fault && i.Recovered && i.Repairs > 0 && i.Link == "eth0" {
-						return true
-					}
-				}
-				return false
-			})
-		})
-	}
-}
-
-// settled says that both addresses of the only link are usable.
+// settled says that both addresses of a link are usable.
 func settled(r status.Report) bool {
-	usable := 0
 	for _, k := range r.Links {
+		label, others := 0, 0
 		for _, a := range k.LinkLocal {
-			if a.Usable {
-				usable++
+			switch {
+			case a.Usable && a.Label:
+				label++
+			case a.Usable:
+				others++
 			}
 		}
+		if k.Served && label == 1 && others > 0 {
+			return true
+		}
 	}
-	return usable == 2
+	return false
 }
 
 // Session processes are killed at random while logins go on: each that had not

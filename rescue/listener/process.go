@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,6 +27,8 @@ type process struct {
 	open  chan struct{} // closed once its peer is logged in
 	done  chan struct{} // closed once it has ended and was waited for
 
+	killed atomic.Bool // by us
+
 	mu          sync.Mutex
 	state       State
 	lastPong    time.Time
@@ -36,9 +39,8 @@ type process struct {
 // maxLog bounds what one session process may write to the log, in bytes.
 const maxLog = 64 << 10
 
-// startProcess starts a session process. start gets the session's end of the
-// pair and the write end of a pipe for its messages, and closes neither.
-func startProcess(start func(pair, stderr *os.File) (*exec.Cmd, error), log *slog.Logger) (*process, error) {
+// startProcess starts a session process.
+func startProcess(cfg Config) (*process, error) {
 	ours, theirs, err := newPair()
 	if err != nil {
 		return nil, err
@@ -50,7 +52,7 @@ func startProcess(start func(pair, stderr *os.File) (*exec.Cmd, error), log *slo
 		return nil, err
 	}
 	defer w.Close()
-	cmd, err := start(theirs, w)
+	cmd, err := cfg.Start(theirs, w)
 	if err != nil {
 		ours.Close()
 		r.Close()
@@ -58,13 +60,13 @@ func startProcess(start func(pair, stderr *os.File) (*exec.Cmd, error), log *slo
 	}
 	p := &process{
 		cmd: cmd, pair: ours, started: time.Now(), lastPong: time.Now(),
-		log:   log.With("pid", cmd.Process.Pid),
+		log:   cfg.Log.With("pid", cmd.Process.Pid),
 		ready: make(chan struct{}), acked: make(chan struct{}),
 		open: make(chan struct{}), done: make(chan struct{}),
 	}
 	go p.logLines(r)
 	go p.read()
-	go p.wait()
+	go p.wait(cfg.Incident)
 	return p, nil
 }
 
@@ -117,18 +119,24 @@ func (p *process) advanceLocked(m message) {
 }
 
 // wait waits for the end of the process, so that no zombie is left.
-func (p *process) wait() {
+func (p *process) wait(incident func(fault, repair string)) {
 	err := p.cmd.Wait()
 	p.pair.Close()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
+		if !p.killed.Load() {
+			incident("a session process was killed", "another was started")
+		}
 		p.log.Warn("session process was killed", "signal", exit.Sys().(syscall.WaitStatus).Signal().String())
 	}
 	close(p.done)
 }
 
 // kill ends the process, whatever it is doing.
-func (p *process) kill() { _ = p.cmd.Process.Kill() }
+func (p *process) kill() {
+	p.killed.Store(true)
+	_ = p.cmd.Process.Kill()
+}
 
 // isReady says whether it is warm.
 func (p *process) isReady() bool {

@@ -36,7 +36,9 @@ type Config struct {
 	// Start starts a session process in a session of its own (setsid), with pair
 	// as descriptor 3 and stderr as its standard error.
 	Start func(pair, stderr *os.File) (*exec.Cmd, error)
-	Log   *slog.Logger
+	// Incident is told what was wrong and has been mended; it may be nil.
+	Incident func(fault, repair string)
+	Log      *slog.Logger
 }
 
 // Server accepts connections and gives each to a process of its own.
@@ -64,6 +66,9 @@ type session struct {
 
 // New returns a server. It starts nothing.
 func New(cfg Config) *Server {
+	if cfg.Incident == nil {
+		cfg.Incident = func(string, string) {}
+	}
 	return &Server{cfg: cfg, spare: make(chan *process), sessions: map[*session]struct{}{}}
 }
 
@@ -273,7 +278,7 @@ func (s *Server) count(p *process, ses *session) {
 func (s *Server) keepSpare(ctx context.Context) {
 	var pause backoff
 	for ctx.Err() == nil {
-		p, err := startProcess(s.cfg.Start, s.cfg.Log)
+		p, err := startProcess(s.cfg)
 		if err != nil {
 			s.cfg.Log.Warn("starting a session process", "err", err)
 			pause.sleep(ctx)
@@ -311,6 +316,7 @@ func (s *Server) offer(ctx context.Context, p *process) (taken, ok bool) {
 			}
 			if age := p.ping(n); age > limit {
 				p.log.Warn("the spare does not answer", "for", age.Round(time.Second))
+				s.cfg.Incident("a session process did not answer", "killed; another was started")
 				p.kill()
 				<-p.done
 				return false, true

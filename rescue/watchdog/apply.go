@@ -36,6 +36,8 @@ func Apply(r Repair) error {
 	case AddAddress:
 		_ = link.FastDAD(r.Index)
 		return link.AddAddress(r.Index, r.Addr, false)
+	case DeleteAddress:
+		return link.DelAddress(r.Index, r.Addr)
 	case ReplaceAddress, ForceAddress:
 		if err := link.DelAddress(r.Index, r.Addr); err != nil {
 			return err

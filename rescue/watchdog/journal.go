@@ -72,8 +72,22 @@ func (j *Journal) Repaired(fault, link, what string) {
 // End notes that a fault is gone.
 func (j *Journal) End(fault, link string) { j.end(key{fault: fault, link: link}, time.Now()) }
 
+// sameIncident is how soon after its end a fault that comes again, repaired at
+// once, is the same incident: a storm of them leaves room for others.
+const sameIncident = time.Second
+
 // Note notes a fault that was repaired as soon as it was seen.
 func (j *Journal) Note(fault, link, repair string) {
+	j.mu.Lock()
+	if n := len(j.ring); n > 0 {
+		if in := j.ring[n-1]; in.fault == fault && in.link == link && !in.recovered.IsZero() && time.Since(in.recovered) < sameIncident {
+			in.repairs++
+			in.recovered = time.Now()
+			j.mu.Unlock()
+			return
+		}
+	}
+	j.mu.Unlock()
 	j.Begin(fault, link)
 	j.Repaired(fault, link, repair)
 	j.End(fault, link)

@@ -22,6 +22,7 @@ const (
 	EnableIPv6     Action = "enable IPv6"
 	EnableEUI64    Action = "enable EUI-64 addresses"
 	AddAddress     Action = "add address"
+	DeleteAddress  Action = "delete address"
 	ReplaceAddress Action = "delete and add address"
 	ForceAddress   Action = "set address without DAD"
 )
@@ -107,6 +108,9 @@ func (p Policy) Plan(l link.Link) []Repair {
 			all = append(all, r(w.what+" is missing", AddAddress, w.addr))
 		case a.DADFailed && !usable && w.addr == p.Label:
 			all = append(all, r("every link-local address is claimed by a neighbour", ForceAddress, w.addr))
+		case a.DADFailed && usable:
+			// As long as it is ours in name we could not answer that neighbour.
+			all = append(all, r(w.what+" is claimed by a neighbour", DeleteAddress, w.addr))
 		case a.DADFailed:
 			all = append(all, r(w.what+" is claimed by a neighbour", ReplaceAddress, w.addr))
 		}

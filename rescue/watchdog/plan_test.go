@@ -50,10 +50,10 @@ func TestPlan(t *testing.T) {
 		{"no address at all", with(good(other), func(l *link.Link) { l.IPv6 = nil }), []Action{AddAddress, AddAddress}},
 		{"label missing", good(addr(eui64)), []Action{AddAddress}},
 		{"addresses in DAD are left alone", good(tentative(eui64), tentative(label)), nil},
-		{"label claimed by a neighbour", good(addr(eui64), failed(label)), []Action{ReplaceAddress}},
-		{"EUI-64 claimed by a neighbour", good(failed(eui64), addr(label)), []Action{ReplaceAddress}},
+		{"label claimed by a neighbour", good(addr(eui64), failed(label)), []Action{DeleteAddress}},
+		{"EUI-64 claimed by a neighbour", good(failed(eui64), addr(label)), []Action{DeleteAddress}},
 		{"everything claimed: the label is forced", good(failed(eui64), failed(label)), []Action{ReplaceAddress, ForceAddress}},
-		{"everything of ours claimed, another works", good(failed(eui64), failed(label), other), []Action{ReplaceAddress, ReplaceAddress}},
+		{"everything of ours claimed, another works", good(failed(eui64), failed(label), other), []Action{DeleteAddress, DeleteAddress}},
 		{"a MAC that gives no EUI-64", with(good(addr(label)), func(l *link.Link) { l.MAC = make(net.HardwareAddr, 20) }), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"rescue6/rescue/link"
 )
 
 // The times of the loop. The pause between attempts at the same repair doubles
-// from minBackoff to maxBackoff; a neighbour that claims our address is asked
-// again at claimBackoff only, as long as another address works.
+// from minBackoff to maxBackoff; an address that a neighbour claims is asked for
+// again at claimBackoff only, as long as another works.
 const (
 	pollEvery    = 10 * time.Second
 	minBackoff   = 100 * time.Millisecond
@@ -35,6 +37,7 @@ type Watchdog struct {
 	cfg     Config
 	settled map[int]link.Link // links on which all was well, as they were then, by index
 	lost    map[int]lost      // settled links that have left, by index
+	claimed map[place]claim   // addresses that a neighbour has
 	tries   map[key]*attempt  // repairs under way
 	lastErr string            // of List, to say it once
 }
@@ -52,9 +55,21 @@ type lost struct {
 	master int // who has taken it, 0 if it is gone
 }
 
+// place is an address on a link.
+type place struct {
+	index int
+	addr  netip.Addr
+}
+
+// claim is a neighbour's claim to an address of ours: it is asked for again later.
+type claim struct {
+	fault string
+	until time.Time
+}
+
 // New returns a watchdog. It starts nothing.
 func New(cfg Config) *Watchdog {
-	return &Watchdog{cfg: cfg, settled: map[int]link.Link{}, lost: map[int]lost{}, tries: map[key]*attempt{}}
+	return &Watchdog{cfg: cfg, settled: map[int]link.Link{}, lost: map[int]lost{}, claimed: map[place]claim{}, tries: map[key]*attempt{}}
 }
 
 // Run reconciles until ctx ends. No error ends it.
@@ -106,13 +121,32 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 		plan := w.cfg.Policy.Plan(l)
 		for _, r := range plan {
 			k := key{index: r.Index, fault: r.Fault}
+			c, isClaimed := w.claimed[place{r.Index, r.Addr}]
+			switch {
+			case r.Action == DeleteAddress:
+				if len(w.claimed) >= maxIncidents { // of links that have gone
+					clear(w.claimed)
+				}
+				w.claimed[place{r.Index, r.Addr}] = claim{r.Fault, now.Add(claimBackoff)}
+			case r.Action == AddAddress && isClaimed:
+				wanted[key{index: r.Index, fault: c.fault}] = true
+				if left := c.until.Sub(now); left > 0 {
+					wait = min(wait, left)
+					continue
+				}
+				delete(w.claimed, place{r.Index, r.Addr})
+				if err := w.cfg.Apply(r); err != nil {
+					w.cfg.Log.Info("asking for a claimed address again", "link", r.Name, "addr", r.Addr, "err", err)
+				}
+				continue
+			}
 			wanted[k] = true
 			wait = min(wait, w.repair(k, r, now))
 		}
 		pending[l.Index] = l.Carrier && w.cfg.Policy.pending(l)
 		_, settled := w.settled[l.Index]
 		switch {
-		case len(plan) == 0 && l.Carrier && !pending[l.Index]:
+		case !w.lacks(plan) && l.Carrier && !pending[l.Index]:
 			w.settled[l.Index] = l
 			w.found(l, now)
 		case settled && l.Up && !l.Carrier:
@@ -136,6 +170,14 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 	}
 	w.cfg.Changed(links)
 	return wait
+}
+
+// lacks says whether a plan has anything but addresses that a neighbour has.
+func (w *Watchdog) lacks(plan []Repair) bool {
+	return slices.ContainsFunc(plan, func(r Repair) bool {
+		_, claimed := w.claimed[place{r.Index, r.Addr}]
+		return !claimed
+	})
 }
 
 // lose notes that a link that was served has left.
@@ -185,8 +227,10 @@ func (w *Watchdog) noteList(err error) {
 // repair tries r if it is due and returns when the next attempt is.
 func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
 	// What is missing when a link is seen for the first time is no incident: it
-	// has only just come.
-	if _, settled := w.settled[r.Index]; settled && w.cfg.Journal.begin(k, r.Name, now) {
+	// has only just come. A neighbour's claim is one.
+	_, settled := w.settled[r.Index]
+	claimed := r.Action == DeleteAddress || r.Action == ReplaceAddress || r.Action == ForceAddress
+	if (settled || claimed) && w.cfg.Journal.begin(k, r.Name, now) {
 		w.cfg.Log.Warn("fault", "link", r.Name, "fault", r.Fault)
 	}
 	t := w.tries[k]
@@ -213,8 +257,8 @@ func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
 
 // nextPause returns the pause after an attempt, given the one before it.
 func nextPause(last time.Duration, a Action) time.Duration {
-	if a == ReplaceAddress && last >= maxBackoff {
-		return claimBackoff
+	if a == DeleteAddress {
+		return minBackoff // it is deleted once a minute only
 	}
 	return min(max(2*last, minBackoff), maxBackoff)
 }
