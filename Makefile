@@ -7,10 +7,10 @@ export CGO_ENABLED = 0
 
 PACKAGES = qemu-system-arm:qemu-system-aarch64 qemu-system-x86:qemu-system-x86_64 dnsmasq-base:dnsmasq \
 	iproute2:ip openssh-client:ssh e2fsprogs:mkfs.ext4 mtools:mcopy iputils-ping:ping util-linux:setpriv
-TEST_PACKAGES = openssh-server:sshd tshark:tshark ndisc6:rdisc6 build-essential:gcc
+TEST_PACKAGES = openssh-server:sshd tshark:tshark ndisc6:rdisc6 nftables:nft build-essential:gcc
 SUDO = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help tools test-tools build image update demo vm test check bench clean
+.PHONY: help tools test-tools build image update demo vm test check bench soak clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -56,6 +56,10 @@ test: test-tools check ## all tests; the last boot the images in QEMU
 
 bench: test-tools ## measure side by side with others: make bench BENCH=Login
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 60m ./cmd/rescued ./cmd/rescue
+
+DURATION ?= 1h
+soak: test-tools ## random faults under load: make soak DURATION=1h
+	DURATION=$(DURATION) go test -count=1 -timeout 0 -run '^TestSoak$$' -v ./cmd/rescued
 
 clean: ## remove what was built
 	rm -rf bin *.img

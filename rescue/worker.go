@@ -39,6 +39,9 @@ type worker struct {
 	server    *listener.Server
 	announcer *announce.Announcer
 
+	end      func(error)   // ends the worker
+	repaired chan struct{} // has something after a repair
+
 	helping sync.Mutex // held while a helper runs
 
 	mu    sync.Mutex
@@ -59,6 +62,12 @@ func Work(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	w.end = func(err error) {
+		end(err)
+		// What does not end by itself does not keep the next worker waiting.
+		time.AfterFunc(2*time.Second, func() { os.Exit(1) })
+	}
 	if l.Bound != l.Port {
 		w.journal.Begin(fmt.Sprintf("another program has port %d", l.Port), "")
 		w.journal.Repaired(fmt.Sprintf("another program has port %d", l.Port), "", fmt.Sprintf("listening on port %d", l.Bound))
@@ -69,12 +78,13 @@ func Work(ctx context.Context, log *slog.Logger) error {
 		"watchdog":       w.watchdog().Run,
 		"announcements":  w.announcer.Run,
 		"journal":        w.keepJournal,
+		"probe":          w.probe,
 		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
 	} {
 		wg.Go(func() { keepRunning(ctx, name, run, log) })
 	}
 	wg.Wait()
-	return nil
+	return context.Cause(ctx)
 }
 
 // keepRunning runs one part until ctx ends.
@@ -102,6 +112,7 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 		keysFile: os.NewFile(uintptr(l.Keys), "keys"),
 		journal:  watchdog.NewJournal(),
 		mirror:   os.NewFile(uintptr(l.Journal), "journal"),
+		repaired: make(chan struct{}, 1),
 	}
 	var err error
 	if w.keys, err = identity.ReadKeys(io.NewSectionReader(w.keysFile, 0, 1<<20)); err != nil {
@@ -139,9 +150,18 @@ func (w *worker) startSession(pair, stderr *os.File) (*exec.Cmd, error) {
 // watchdog returns the loop over links, on the real kernel.
 func (w *worker) watchdog() *watchdog.Watchdog {
 	return watchdog.New(watchdog.Config{
-		Policy: w.policy, List: link.List, Watch: link.Watch, Apply: watchdog.Apply,
-		Changed: w.changed, Journal: w.journal, Log: w.log,
+		Policy: w.policy, List: link.List, Watch: link.Watch, Apply: w.apply,
+		Changed: w.changed, Stuck: w.stuck, Journal: w.journal, Log: w.log,
 	})
+}
+
+// apply carries out a repair, after which the listener is probed.
+func (w *worker) apply(r watchdog.Repair) error {
+	select {
+	case w.repaired <- struct{}{}:
+	default:
+	}
+	return watchdog.Apply(r)
 }
 
 // changed takes a new state of the links to those who act on it.
@@ -163,6 +183,9 @@ func (w *worker) report() status.Report {
 	r := status.Report{
 		Hostname: w.hostname, HostKey: identity.Fingerprint(w.keys.Public()), Label: w.policy.Label,
 		BootID: fmt.Sprintf("%x", w.announcer.BootID()), Uptime: time.Since(w.began), Restarts: w.Restarts, Incidents: w.journal.Incidents(),
+	}
+	for m, ago := range w.journal.Taken() {
+		r.Measures = append(r.Measures, status.Measure{Name: string(m), Ago: ago})
 	}
 	r.Listener, r.Spare, r.Sessions = w.server.Status()
 	r.Announcements.Sent, r.Announcements.Failed, r.Announcements.Last = announced(w.announcer)

@@ -13,11 +13,12 @@ import (
 
 const usage = `usage: rescue-session ROLE
 
-  serve                one SSH connection, from rescued (descriptors 3 and 4)
-  keys                 read and check the keys, and write them as rescued wants them
-  journal              read or write the file of incidents
-  sh [-c COMMAND]      the shell
-  cmd NAME [ARGS…]     one command of the shell
+  serve                    one SSH connection, from rescued (descriptors 3 and 4)
+  keys                     read and check the keys, and write them as rescued wants them
+  probe [ADDR%IF]:PORT     a handshake with the own listener
+  journal -read|-write F   read or write the file of incidents
+  sh [-c COMMAND]          the shell
+  cmd NAME [ARGS…]         one command of the shell
 
 rescued starts it; there is nothing to start by hand but sh and cmd.
 `
@@ -40,6 +41,8 @@ func run(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.W
 		return serve(ctx, log)
 	case "keys":
 		return keys(args, stdout, stderr)
+	case "probe":
+		return probe(args, stderr)
 	case "journal":
 		return journal(args, stdin, stdout, stderr)
 	case "sh":

@@ -194,7 +194,7 @@ func cpuTime(b *testing.B, pid int) (total time.Duration) {
 }
 
 // resident is VmRSS, in MB.
-func resident(b *testing.B, pid int) float64 {
+func resident(b testing.TB, pid int) float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -28,7 +28,14 @@ type Report struct {
 	Sessions      []Session     `json:"sessions"`
 	Links         []Link        `json:"links"`
 	Announcements Announcements `json:"announcements"`
+	Measures      []Measure     `json:"measures"`  // last resorts, each when it was taken last
 	Incidents     []Incident    `json:"incidents"` // newest last
+}
+
+// Measure is a last resort that was taken.
+type Measure struct {
+	Name string        `json:"name"`
+	Ago  time.Duration `json:"ago_ns"`
 }
 
 // Listener is the SSH listener.

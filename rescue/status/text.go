@@ -24,6 +24,9 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, p := range r.Problems() {
 		row("problem", "%s", p)
 	}
+	for _, m := range r.Measures {
+		row("last resort", "%s, %s ago", m.Name, round(m.Ago))
+	}
 	for _, s := range r.Sessions {
 		row("session", "%s", s)
 	}

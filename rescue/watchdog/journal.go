@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type Journal struct {
 	ring    []*incident
 	live    map[key]*incident
 	changed chan struct{}
+	taken   map[Measure]time.Duration // uptime of the kernel when each was taken last
 }
 
 // key identifies a fault that lasts: index is that of the link, 0 if it is of
@@ -47,7 +49,7 @@ type key struct {
 
 // NewJournal returns an empty journal.
 func NewJournal() *Journal {
-	return &Journal{live: map[key]*incident{}, changed: make(chan struct{}, 1)}
+	return &Journal{live: map[key]*incident{}, changed: make(chan struct{}, 1), taken: map[Measure]time.Duration{}}
 }
 
 // Changed has something whenever the journal is another than before.
@@ -91,6 +93,26 @@ func (j *Journal) Note(fault, link, repair string) {
 	j.Begin(fault, link)
 	j.Repaired(fault, link, repair)
 	j.End(fault, link)
+}
+
+// Take notes that a measure is taken now, and why.
+func (j *Journal) Take(m Measure, link, why string) {
+	j.mu.Lock()
+	j.taken[m] = Uptime()
+	j.mu.Unlock()
+	j.Note(why, link, string(m))
+}
+
+// Taken returns how long ago each measure was taken, in this boot of the kernel.
+func (j *Journal) Taken() map[Measure]time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := Uptime()
+	ago := make(map[Measure]time.Duration, len(j.taken))
+	for m, at := range j.taken {
+		ago[m] = now - at
+	}
+	return ago
 }
 
 // begin says whether the incident is new.
@@ -179,6 +201,8 @@ type record struct {
 type saved struct {
 	Boot      string   `json:"boot"` // in which it was written
 	Incidents []record `json:"incidents"`
+
+	Taken map[Measure]time.Duration `json:"measures_uptime_ns,omitempty"`
 }
 
 // firstDay is before anything that a clock can rightly say: one that says less has
@@ -189,8 +213,8 @@ var firstDay = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func (j *Journal) Save(boot string) []byte {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now, up := time.Now(), uptime()
-	s := saved{Boot: boot, Incidents: []record{}}
+	now, up := time.Now(), Uptime()
+	s := saved{Boot: boot, Incidents: []record{}, Taken: maps.Clone(j.taken)}
 	for _, in := range j.ring {
 		if in.earlier != nil {
 			s.Incidents = append(s.Incidents, *in.earlier)
@@ -224,7 +248,7 @@ func (j *Journal) Load(b []byte, boot string) (sameBoot bool, err error) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now, up := time.Now(), uptime()
+	now, up := time.Now(), Uptime()
 	var old []*incident
 	for _, r := range s.Incidents {
 		in := &incident{earlier: &r}
@@ -239,11 +263,19 @@ func (j *Journal) Load(b []byte, boot string) (sameBoot bool, err error) {
 	}
 	j.ring = append(old, j.ring...)
 	j.ring = j.ring[max(0, len(j.ring)-maxIncidents):]
-	return s.Boot == boot, nil
+	if s.Boot != boot {
+		return false, nil
+	}
+	for m, at := range s.Taken {
+		if at <= up {
+			j.taken[m] = at
+		}
+	}
+	return true, nil
 }
 
-// uptime is the kernel's, sleep included.
-func uptime() time.Duration {
+// Uptime is how long the kernel has been running, sleep included.
+func Uptime() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // Linux 2.6.39
 	return time.Duration(t.Nano())

@@ -28,6 +28,9 @@ type Config struct {
 	Watch   func(ctx context.Context, wake chan<- struct{}) error
 	Apply   func(Repair) error
 	Changed func([]link.Link) // called with each whole state that was read
+	// Stuck is told of a link whose repairs have not helped for a while, again and
+	// again; it may be nil.
+	Stuck   func(l link.Link, fault string, lasts time.Duration)
 	Journal *Journal
 	Log     *slog.Logger
 }
@@ -44,6 +47,7 @@ type Watchdog struct {
 
 // attempt is the state of a repair that did not help yet.
 type attempt struct {
+	first time.Time
 	pause time.Duration
 	next  time.Time
 }
@@ -142,6 +146,11 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 			}
 			wanted[k] = true
 			wait = min(wait, w.repair(k, r, now))
+			lasts := now.Sub(w.tries[k].first)
+			if neighbours := r.Action == DeleteAddress || r.Action == ReplaceAddress || r.Action == ForceAddress; !neighbours &&
+				lasts >= bounceAfter && w.cfg.Stuck != nil {
+				w.cfg.Stuck(l, r.Fault, lasts)
+			}
 		}
 		pending[l.Index] = l.Carrier && w.cfg.Policy.pending(l)
 		_, settled := w.settled[l.Index]
@@ -235,7 +244,7 @@ func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
 	}
 	t := w.tries[k]
 	if t == nil {
-		t = &attempt{}
+		t = &attempt{first: now}
 		w.tries[k] = t
 	}
 	if due := t.next.Sub(now); due > 0 {

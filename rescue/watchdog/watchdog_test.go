@@ -20,6 +20,8 @@ type kernel struct {
 	began   time.Time
 	apply   func(*link.Link, Repair) error
 
+	stuck []time.Duration // what Stuck was told
+
 	mu sync.Mutex // of all that changes
 }
 
@@ -55,6 +57,11 @@ func (k *kernel) run(t *testing.T) (*Journal, chan<- struct{}) {
 			return k.apply(&k.link, r)
 		},
 		Changed: func([]link.Link) {},
+		Stuck: func(_ link.Link, fault string, lasts time.Duration) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.stuck = append(k.stuck, lasts)
+		},
 		Journal: j, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -138,6 +145,39 @@ func TestNeverGivesUp(t *testing.T) {
 			t.Errorf("%d attempts a minute after an hour, want 12", n)
 		}
 	})
+}
+
+// A repair that does not help for half a minute is told of; what a neighbour claims
+// never is.
+func TestStuck(t *testing.T) {
+	for name, tt := range map[string]struct {
+		link link.Link
+		told bool
+	}{
+		"read-only sysctl":   {with(good(), func(l *link.Link) { l.IPv6Disabled = true }), true},
+		"claimed":            {with(good(), func(l *link.Link) { l.IPv6 = []link.Address{addr(eui64), failed(label)} }), false},
+		"everything claimed": {with(good(), func(l *link.Link) { l.IPv6 = []link.Address{failed(eui64), failed(label)} }), false},
+		"no carrier":         {with(good(), func(l *link.Link) { l.Carrier = false }), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kernel{link: tt.link, apply: func(*link.Link, Repair) error { return errors.New("read-only file system") }}
+				k.run(t)
+				time.Sleep(bounceAfter - time.Second)
+				k.set(func() {
+					if len(k.stuck) > 0 {
+						t.Errorf("told after %v", k.stuck[0])
+					}
+				})
+				time.Sleep(time.Minute)
+				k.set(func() {
+					if (len(k.stuck) > 0) != tt.told {
+						t.Errorf("told: %v, want %t", k.stuck, tt.told)
+					}
+				})
+			})
+		})
+	}
 }
 
 // A label address whose DAD fails again and again is one incident, not one for

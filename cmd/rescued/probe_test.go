@@ -1,0 +1,34 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"rescue6/rescue/status"
+)
+
+// After a repair the listener is asked by a real handshake; if it does not answer,
+// though all looks well, the worker starts again, once in a while, and says so.
+func TestProbe(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.mustLogin(l.label(), "true")
+	l.report("a settled link", settled)
+	// What comes over the loopback is the probe, and only that.
+	l.run(l.pi, "nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; add rule inet lab in iif lo tcp dport 22 counter drop")
+	worker := l.one("rescued", "worker")
+	l.sh("ip link set eth0 down")
+	l.mustLogin(l.label(), "true")
+	r := l.report("a last resort", func(r status.Report) bool { return len(r.Measures) > 0 && r.Restarts > 0 })
+	if r.Measures[0].Name != "restart the worker" {
+		t.Errorf("measures: %v", r.Measures)
+	}
+	if now := l.one("rescued", "worker"); now == worker {
+		t.Error("the worker is the same process")
+	}
+	if !slices.ContainsFunc(r.Incidents, func(i status.Incident) bool { return strings.HasPrefix(i.Fault, "SSH does not answer") }) {
+		t.Errorf("incidents: %v", r.Incidents)
+	}
+	l.mustLogin(l.label(), "true")
+}
