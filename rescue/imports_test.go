@@ -61,6 +61,9 @@ func TestOnlyLinkSpeaksNetlink(t *testing.T) {
 		if strings.Contains(imports, "github.com/vishvananda/netlink") && !strings.HasPrefix(pkg, "rescue6/rescue/link") {
 			t.Errorf("%s imports netlink", pkg)
 		}
+		if strings.Contains(imports, "github.com/google/nftables") && pkg != "rescue6/rescue/firewall" {
+			t.Errorf("%s imports nftables", pkg)
+		}
 		if strings.HasPrefix(pkg, "rescue6/rescue") && strings.Contains(imports, "rescue6/gokrazy") {
 			t.Errorf("%s imports gokrazy", pkg)
 		}

@@ -52,8 +52,13 @@ func (w *worker) climb(t watchdog.Trouble, l link.Link, fault string) {
 			w.log.Warn("bouncing the link", "link", l.Name, "err", err)
 		}
 	case watchdog.Restart:
+		_, _ = w.keep()
 		w.end(errRestart)
 	case watchdog.Reboot:
+		text, _ := w.keep()
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		_, _ = w.helper(ctx, text, "journal", "-write", w.journalFile())
 		reboot()
 	}
 }

@@ -26,14 +26,13 @@ const (
 // and the reboot, in a file under the state directory, as far as that works. The
 // card is touched by a process of its own, since it may hang.
 func (w *worker) keepJournal(ctx context.Context) error {
-	boot := bootID()
-	w.loadJournal(ctx, boot)
+	w.loadJournal(ctx, bootID())
 	var onCard []byte
 	var due <-chan time.Time
 	trouble := ""
 	for {
-		text := w.journal.Save(boot)
-		if err := rewrite(w.mirror, text); err != nil {
+		text, err := w.keep()
+		if err != nil {
 			return err
 		}
 		if due == nil && !bytes.Equal(text, onCard) {
@@ -125,15 +124,19 @@ func (w *worker) helper(ctx context.Context, stdin []byte, args ...string) ([]by
 	}
 }
 
-// rewrite replaces the contents of a memfd.
-func rewrite(f *os.File, b []byte) error {
-	if _, err := f.WriteAt(b, 0); err != nil {
-		return fmt.Errorf("keeping the journal: %w", err)
+// keep writes the journal to the memory that outlives this worker, and returns what
+// it wrote.
+func (w *worker) keep() ([]byte, error) {
+	w.keeping.Lock()
+	defer w.keeping.Unlock()
+	text := w.journal.Save(bootID())
+	if _, err := w.mirror.WriteAt(text, 0); err != nil {
+		return text, fmt.Errorf("keeping the journal: %w", err)
 	}
-	if err := f.Truncate(int64(len(b))); err != nil {
-		return fmt.Errorf("keeping the journal: %w", err)
+	if err := w.mirror.Truncate(int64(len(text))); err != nil {
+		return text, fmt.Errorf("keeping the journal: %w", err)
 	}
-	return nil
+	return text, nil
 }
 
 // bootID is the kernel's: another after each boot.

@@ -43,6 +43,7 @@ type worker struct {
 	repaired chan struct{} // has something after a repair
 
 	helping sync.Mutex // held while a helper runs
+	keeping sync.Mutex // of mirror
 
 	mu    sync.Mutex
 	links []link.Link // the last state that was read
@@ -79,6 +80,7 @@ func Work(ctx context.Context, log *slog.Logger) error {
 		"announcements":  w.announcer.Run,
 		"journal":        w.keepJournal,
 		"probe":          w.probe,
+		"firewall":       w.openFirewall,
 		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
 	} {
 		wg.Go(func() { keepRunning(ctx, name, run, log) })

@@ -81,6 +81,13 @@ var faults = []fault{
 		incident: "the worker ended", within: 500 * time.Millisecond},
 	{row: 12, name: "holder killed", inject: func(l *lab) { l.kill(l.one("rescued", "holder"), syscall.SIGKILL) },
 		incident: "rescued ended", within: 2 * time.Second, newHolder: true},
+	{row: 20, name: "firewall drops SSH", inject: func(l *lab) {
+		l.sh("nft flush ruleset; nft 'add table inet f; add chain inet f in { type filter hook input priority 0; policy drop; }'")
+	}, incident: "a firewall blocks SSH", within: 10 * time.Second},
+	{row: 20, name: "firewall drops ICMPv6", inject: func(l *lab) {
+		l.sh("nft flush ruleset; nft 'add table ip6 f; add chain ip6 f in { type filter hook input priority 0; }; add rule ip6 f in meta l4proto icmpv6 drop'")
+		l.run(l.laptop, "ip", "neigh", "flush", "dev", "eth0")
+	}, incident: "a firewall blocks SSH", within: 10 * time.Second},
 	{row: 22, name: "sysctls drift", inject: func(l *lab) {
 		l.sh("cd /proc/sys/net/ipv6/conf/eth0; echo 1 > forwarding; echo 0 > accept_ra; echo 3 > addr_gen_mode; echo 1 > disable_ipv6")
 	}, incident: "IPv6 is disabled", within: 5 * time.Second},
