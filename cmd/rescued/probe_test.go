@@ -15,8 +15,8 @@ func TestProbe(t *testing.T) {
 	l.start()
 	l.mustLogin(l.label(), "true")
 	l.report("a settled link", settled)
-	// What comes over the loopback is the probe, and only that.
-	l.run(l.pi, "nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; add rule inet lab in iif lo tcp dport 22 counter drop")
+	// What goes to an own address goes through the loopback, and only that.
+	l.sh("ip link set lo down")
 	worker := l.one("rescued", "worker")
 	l.sh("ip link set eth0 down")
 	l.mustLogin(l.label(), "true")
