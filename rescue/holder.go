@@ -69,7 +69,10 @@ type legacy struct {
 	Keys     int `json:"keys_fd"`
 	Journal  int `json:"journal_fd"`
 	Bound    int `json:"bound_port"` // of the listener: Port, unless another program has that
-	Restarts int `json:"restarts"`
+	Pulse    int `json:"pulse_fd"`   // where the worker writes a byte every pulseEvery
+
+	Ended    string `json:"ended"` // why there was a worker before this one
+	Restarts int    `json:"restarts"`
 }
 
 // The environment variable in which a legacy travels, as JSON, and the first
@@ -87,6 +90,12 @@ const (
 	DefaultPort  = 22
 	fallbackPort = 2222
 	reclaimEvery = time.Second
+)
+
+// The worker shows that it lives; one that does not is replaced.
+const (
+	pulseEvery    = 2 * time.Second
+	pulseDeadline = 10 * time.Second
 )
 
 // keysDeadline bounds the reading of the keys: the card may hang.
@@ -249,7 +258,12 @@ func Hold(log *slog.Logger) error {
 			files["listener"].Close()
 			files["listener"], l.Bound = sock, l.Port
 			log.Info("the port is free: listening there", "port", l.Port)
+			l.Ended = ""
 			continue
+		}
+		l.Ended = "the worker ended"
+		if errors.Is(err, errNoPulse) {
+			l.Ended = "the worker did not answer"
 		}
 		log.Error("the worker ended: starting another", "err", err, "after", time.Since(began).Round(time.Millisecond))
 		pause = workerPause(pause, time.Since(began))
@@ -281,15 +295,21 @@ func reclaim(s Settings, got chan<- *os.File) {
 // worker and returns the listener that it should have had, if one comes.
 func runWorker(l legacy, files map[string]*os.File, reclaimed <-chan *os.File) (*os.File, error) {
 	next := l
-	next.Listener, next.Sessions, next.Keys, next.Journal = 3, 4, 5, 6
+	next.Listener, next.Sessions, next.Keys, next.Journal, next.Pulse = 3, 4, 5, 6, 7
 	env, err := next.environ()
 	if err != nil {
 		return nil, err
 	}
+	pulse, beats, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer pulse.Close()
+	defer beats.Close()
 	cmd := &exec.Cmd{
 		Path: fdPath(files["rescued"]), Args: []string{"rescued", WorkerRole}, Env: env, Dir: "/",
 		Stdout: os.Stdout, Stderr: os.Stderr,
-		ExtraFiles: []*os.File{files["listener"], files["rescue-session"], files["keys"], files["journal"]},
+		ExtraFiles: []*os.File{files["listener"], files["rescue-session"], files["keys"], files["journal"], beats},
 		SysProcAttr: &syscall.SysProcAttr{
 			Setsid: true,
 			// The worker has the socket, too: it must not keep the next holder out.
@@ -301,15 +321,33 @@ func runWorker(l legacy, files map[string]*os.File, reclaimed <-chan *os.File) (
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	silent := make(chan struct{})
+	go func() {
+		defer close(silent)
+		buf := make([]byte, 16)
+		for {
+			_ = pulse.SetReadDeadline(time.Now().Add(pulseDeadline))
+			if _, err := pulse.Read(buf); err != nil {
+				return
+			}
+		}
+	}()
 	select {
 	case err := <-ended:
 		return nil, err
+	case <-silent:
+		_ = cmd.Process.Kill()
+		<-ended
+		return nil, errNoPulse
 	case sock := <-reclaimed:
 		_ = cmd.Process.Kill()
 		<-ended
 		return sock, nil
 	}
 }
+
+// errNoPulse says that a worker hung.
+var errNoPulse = errors.New("the worker did not answer")
 
 // protect makes this process the last that the kernel ends for want of memory.
 func protect(log *slog.Logger) {

@@ -100,6 +100,13 @@ func (w *worker) probe(ctx context.Context) error {
 			continue
 		}
 		err := w.handshake(ctx, addr)
+		var answered *exec.ExitError
+		if err != nil && !errors.As(err, &answered) {
+			// It could not be asked: that says nothing of the listener.
+			w.log.Warn("probing the listener", "err", err)
+			timer.Reset(probeEvery)
+			continue
+		}
 		switch {
 		case err == nil && failed == 0:
 		case err == nil:

@@ -65,7 +65,7 @@ func (w *worker) journalFile() string { return filepath.Join(w.StateDir, "incide
 // one.
 func (w *worker) loadJournal(ctx context.Context, boot string) {
 	text, err := io.ReadAll(io.NewSectionReader(w.mirror, 0, maxJournal))
-	fault, repair := "the worker ended", "another was started by the holder"
+	fault, repair := w.Ended, "another was started by the holder"
 	if err == nil && len(text) == 0 {
 		fault, repair = "rescued ended", "it was started again"
 		text, err = w.helper(ctx, nil, "journal", "-read", w.journalFile())
@@ -82,7 +82,7 @@ func (w *worker) loadJournal(ctx context.Context, boot string) {
 		w.log.Warn("incidents of before are lost", "err", err)
 		return
 	}
-	if sameBoot {
+	if sameBoot && fault != "" {
 		w.journal.Note(fault, "", repair)
 	}
 }

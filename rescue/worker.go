@@ -81,12 +81,30 @@ func Work(ctx context.Context, log *slog.Logger) error {
 		"journal":        w.keepJournal,
 		"probe":          w.probe,
 		"firewall":       w.openFirewall,
+		"pulse":          w.beat,
 		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
 	} {
 		wg.Go(func() { keepRunning(ctx, name, run, log) })
 	}
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// beat tells the holder that this process lives.
+func (w *worker) beat(ctx context.Context) error {
+	pulse := os.NewFile(uintptr(w.Pulse), "pulse")
+	tick := time.NewTicker(pulseEvery)
+	defer tick.Stop()
+	for {
+		if _, err := pulse.Write([]byte{0}); err != nil {
+			return fmt.Errorf("telling the holder: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // keepRunning runs one part until ctx ends.
@@ -105,7 +123,7 @@ func keepRunning(ctx context.Context, name string, run func(context.Context) err
 }
 
 func newWorker(l legacy, log *slog.Logger) (*worker, error) {
-	for _, fd := range []int{l.Listener, l.Sessions, l.Keys, l.Journal} {
+	for _, fd := range []int{l.Listener, l.Sessions, l.Keys, l.Journal, l.Pulse} {
 		unix.CloseOnExec(fd)
 	}
 	w := &worker{
@@ -126,7 +144,7 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 	w.policy = watchdog.Policy{Label: identity.LabelAddress(w.keys.Public()), Exclude: l.Exclude, Host: memory.OnInstance()}
 	w.server = listener.New(listener.Config{
 		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Bound, Scope: l.Scope,
-		Start: w.startSession, Log: log,
+		Start: w.startSession, Log: log, Source: (&sources{}).of,
 		Incident: func(fault, repair string) { w.journal.Note(fault, "", repair) },
 	})
 	w.announcer = announce.New(announce.Config{Hostname: w.hostname, Port: uint16(l.Bound), Key: w.keys.HostKey(), Log: log})

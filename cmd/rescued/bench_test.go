@@ -176,7 +176,7 @@ func median(all []time.Duration) float64 {
 }
 
 // cpuTime is what all threads of a process have used so far.
-func cpuTime(b *testing.B, pid int) (total time.Duration) {
+func cpuTime(b testing.TB, pid int) (total time.Duration) {
 	b.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, t := range tasks {

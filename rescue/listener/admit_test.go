@@ -1,26 +1,33 @@
 package listener
 
 import (
-	"net/netip"
 	"testing"
+	"time"
 )
 
 func TestVictim(t *testing.T) {
-	a, b, c := netip.MustParseAddr("fe80::a%1"), netip.MustParseAddr("fe80::b%1"), netip.MustParseAddr("fe80::c%1")
+	of := func(sources string) (all []claimant) {
+		for i, s := range sources {
+			all = append(all, claimant{string(s), time.Duration(len(sources)-i) * time.Second})
+		}
+		return all
+	}
 	for _, tt := range []struct {
 		name     string
-		sources  []netip.Addr
-		newcomer netip.Addr
+		waiting  string // one letter for each source, oldest first, a second apart
+		newcomer string
 		want     int
 	}{
-		{"nobody else", nil, a, -1},
-		{"the newcomer is the greedy one", []netip.Addr{a, a, b}, a, -1},
-		{"the greedy one's newest goes", []netip.Addr{a, a, b}, c, 1},
-		{"greed counts, not age", []netip.Addr{b, a, a, a, c}, b, 3},
-		{"all alike: the newest of them", []netip.Addr{a, b}, c, -1},
-		{"a newcomer with one of its own against two", []netip.Addr{a, b, b, b}, a, 3},
+		{"nobody else", "", "a", -1},
+		{"the newcomer is the greedy one", "aab", "a", -1},
+		{"the greedy one's newest goes", "aab", "c", 1},
+		{"greed counts, not age", "baaac", "b", 3},
+		{"all alike, and none has had its time", "ab", "c", -1},
+		{"all alike: the oldest has had its time", "abd", "c", 0},
+		{"one more of the newcomer's own is no reason", "abcd", "a", -1},
+		{"a newcomer with one of its own against two", "abbb", "a", 3},
 	} {
-		if got := victim(tt.sources, tt.newcomer); got != tt.want {
+		if got := victim(of(tt.waiting), tt.newcomer); got != tt.want {
 			t.Errorf("%s: victim = %d, want %d", tt.name, got, tt.want)
 		}
 	}

@@ -148,6 +148,16 @@ func (p *process) isReady() bool {
 	}
 }
 
+// hasEnded says whether it is gone.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // ping asks the process for a sign of life and returns how long ago the last one
 // came.
 func (p *process) ping(n uint64) time.Duration {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
 
 	"rescue6/rescue/status"
@@ -36,6 +37,9 @@ type Config struct {
 	// Start starts a session process in a session of its own (setsid), with pair
 	// as descriptor 3 and stderr as its standard error.
 	Start func(pair, stderr *os.File) (*exec.Cmd, error)
+	// Source says who counts as one source of connections: a host may have as many
+	// addresses as it likes. It may be nil: then each address is one.
+	Source func(netip.Addr) string
 	// Incident is told what was wrong and has been mended; it may be nil.
 	Incident func(fault, repair string)
 	Log      *slog.Logger
@@ -58,6 +62,7 @@ type Server struct {
 // session is one connection.
 type session struct {
 	peer, local netip.AddrPort
+	source      string // who counts as one
 	since       time.Time
 	proc        *process      // nil until it was handed over
 	evicted     chan struct{} // closed when it has to make room
@@ -68,6 +73,9 @@ type session struct {
 func New(cfg Config) *Server {
 	if cfg.Incident == nil {
 		cfg.Incident = func(string, string) {}
+	}
+	if cfg.Source == nil {
+		cfg.Source = netip.Addr.String
 	}
 	return &Server{cfg: cfg, spare: make(chan *process), sessions: map[*session]struct{}{}}
 }
@@ -96,10 +104,18 @@ func (s *Server) Run(ctx context.Context) error {
 // acceptAll accepts until ctx ends. No error ends it and none makes it spin.
 func (s *Server) acceptAll(ctx context.Context, l *net.TCPListener, wg *sync.WaitGroup) {
 	var pause backoff
+	var spares reserve
+	defer func() { spares.free(syscall.EMFILE) }()
 	for ctx.Err() == nil {
+		spares.fill(s.cfg.Socket)
 		conn, err := l.AcceptTCP()
 		if err != nil {
-			if ctx.Err() == nil {
+			switch {
+			case ctx.Err() != nil:
+			case spares.free(err):
+				s.cfg.Log.Warn("no descriptors are left: the reserve is in use", "err", err)
+				s.cfg.Incident("no file descriptors are left", "the reserve was used")
+			default:
 				s.cfg.Log.Warn("accepting a connection", "err", err)
 				pause.sleep(ctx)
 			}
@@ -108,6 +124,7 @@ func (s *Server) acceptAll(ctx context.Context, l *net.TCPListener, wg *sync.Wai
 		pause.reset()
 		ses := &session{peer: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr()),
 			since: time.Now(), evicted: make(chan struct{})}
+		ses.source = s.cfg.Source(ses.peer.Addr())
 		if !s.admit(ses) {
 			conn.Close()
 			continue
@@ -148,12 +165,12 @@ func (s *Server) admit(ses *session) bool {
 	}
 	if len(waiting) >= maxUnauthenticated || len(s.sessions) >= maxSessions {
 		sort.Slice(waiting, func(i, j int) bool { return waiting[i].since.Before(waiting[j].since) })
-		sources := make([]netip.Addr, len(waiting))
+		claims := make([]claimant, len(waiting))
 		for i, o := range waiting {
-			sources[i] = o.peer.Addr()
+			claims[i] = claimant{o.source, time.Since(o.since)}
 		}
 		s.refused++
-		i := victim(sources, ses.peer.Addr())
+		i := victim(claims, ses.source)
 		if i < 0 {
 			return false
 		}
@@ -251,6 +268,9 @@ func (s *Server) handOver(ctx context.Context, ses *session, p *process, conn *n
 			}
 		}
 		p.log.Warn("session process did not take its connection", "err", err)
+		if !p.killed.Load() && !p.hasEnded() {
+			s.cfg.Incident("a session process did not answer", "killed; another has the connection")
+		}
 		p.kill()
 		select {
 		case p = <-s.spare:
