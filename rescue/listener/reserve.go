@@ -3,6 +3,7 @@ package listener
 import (
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,14 +18,16 @@ const (
 )
 
 // reserve is a number of descriptors that are kept for when there are no others.
-// One goroutine uses it.
 type reserve struct {
+	mu    sync.Mutex
 	files []*os.File
 	freed time.Time
 }
 
 // fill takes descriptors, as far as there are some.
 func (r *reserve) fill(f *os.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for len(r.files) < reserved && time.Since(r.freed) > reserveAgain {
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
@@ -36,7 +39,9 @@ func (r *reserve) fill(f *os.File) {
 
 // free gives them up if err says that there are no others.
 func (r *reserve) free(err error) (freed bool) {
-	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) || len(r.files) == 0 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !exhausted(err) || len(r.files) == 0 {
 		return false
 	}
 	for _, f := range r.files {
@@ -44,4 +49,9 @@ func (r *reserve) free(err error) (freed bool) {
 	}
 	r.files, r.freed = nil, time.Now()
 	return true
+}
+
+// exhausted says that there are no descriptors left.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

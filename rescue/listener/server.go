@@ -50,6 +50,8 @@ type Server struct {
 	cfg   Config
 	spare chan *process // unbuffered: whoever receives owns the spare
 
+	reserve reserve
+
 	mu       sync.Mutex
 	current  *process // the spare, for the status
 	sessions map[*session]struct{}
@@ -104,19 +106,14 @@ func (s *Server) Run(ctx context.Context) error {
 // acceptAll accepts until ctx ends. No error ends it and none makes it spin.
 func (s *Server) acceptAll(ctx context.Context, l *net.TCPListener, wg *sync.WaitGroup) {
 	var pause backoff
-	var spares reserve
-	defer func() { spares.free(syscall.EMFILE) }()
+	defer func() { s.reserve.free(syscall.EMFILE) }()
 	for ctx.Err() == nil {
-		spares.fill(s.cfg.Socket)
+		s.reserve.fill(s.cfg.Socket)
 		conn, err := l.AcceptTCP()
 		if err != nil {
-			switch {
-			case ctx.Err() != nil:
-			case spares.free(err):
-				s.cfg.Log.Warn("no descriptors are left: the reserve is in use", "err", err)
-				s.cfg.Incident("no file descriptors are left", "the reserve was used")
-			default:
+			if ctx.Err() == nil {
 				s.cfg.Log.Warn("accepting a connection", "err", err)
+				s.relieve(err)
 				pause.sleep(ctx)
 			}
 			continue
@@ -178,6 +175,32 @@ func (s *Server) admit(ses *session) bool {
 	}
 	s.sessions[ses] = struct{}{}
 	return true
+}
+
+// relieve does something about an error that says that no descriptors are left.
+func (s *Server) relieve(err error) {
+	switch {
+	case s.reserve.free(err):
+		s.cfg.Incident("no file descriptors are left", "the reserve was used")
+	case exhausted(err):
+		s.makeRoom()
+	}
+}
+
+// makeRoom ends the oldest connection that nobody has logged in to.
+func (s *Server) makeRoom() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest *session
+	for o := range s.sessions {
+		if !o.isOpen() && (oldest == nil || o.since.Before(oldest.since)) {
+			oldest = o
+		}
+	}
+	if oldest != nil {
+		s.refused++
+		oldest.evict()
+	}
 }
 
 func (s *Server) forget(ses *session) {
@@ -301,6 +324,7 @@ func (s *Server) keepSpare(ctx context.Context) {
 		p, err := startProcess(s.cfg)
 		if err != nil {
 			s.cfg.Log.Warn("starting a session process", "err", err)
+			s.relieve(err)
 			pause.sleep(ctx)
 			continue
 		}
