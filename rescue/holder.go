@@ -240,7 +240,7 @@ func Hold(log *slog.Logger) error {
 		files[name] = os.NewFile(uintptr(fd), name)
 	}
 	go func() {
-		for _, err := range memory.LockCard(filepath.Join(filepath.Dir(l.Session), "rescued"), l.Session) {
+		for _, err := range memory.LockCard(filepath.Join(filepath.Dir(l.Session), "rescued"), l.Session, l.HostKey, l.AuthorizedKeys) {
 			log.Warn("a dead card may end us", "err", err)
 		}
 	}()

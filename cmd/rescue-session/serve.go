@@ -59,9 +59,12 @@ func serveOne(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("%w: rescued starts this, not a person", err)
 	}
-	for _, err := range memory.LockCard() {
-		log.Warn("a dead card may end this system", "err", err)
-	}
+	// Whoever waits for a login does not wait for the card.
+	go func() {
+		for _, err := range memory.LockCard() {
+			log.Warn("a dead card may end this system", "err", err)
+		}
+	}()
 	warmThreads()
 
 	conn, err := pair.Wait()
