@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -251,4 +252,23 @@ func waitFor(ctx context.Context, limit time.Duration, f func() error) error {
 func (l *lab) sshPort(port int, addr netip.Addr, args ...string) []string {
 	argv := l.ssh(addr, args...)
 	return append([]string{argv[0], "-p", fmt.Sprint(port)}, argv[1:]...)
+}
+
+// Row 17: lines of authorized_keys that cannot be read are named in the log, and the
+// others count.
+func TestBadKeysAreSkipped(t *testing.T) {
+	l := newLab(t)
+	good, err := l.read("user_key.pub")
+	l.check(err)
+	text := "garbage\n\x00\xff\xfe\n" + `from="192.0.2.1" ` + string(good) + string(good) + "ssh-ed25519 AAAA\n"
+	l.check(os.WriteFile(l.path("keys"), []byte(text), 0o600))
+	l.start("-authorized_keys", l.path("keys"))
+	l.mustLogin(l.label(), "true")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range []string{"line 1", "line 2", "line 3", "line 5"} {
+		if !strings.Contains(l.out.String(), line) {
+			t.Errorf("%s is not named in the log:\n%s", line, l.out.String())
+		}
+	}
 }
