@@ -273,10 +273,10 @@ func Hold(log *slog.Logger) error {
 // workerPause returns how long to wait before the next worker, given the last
 // pause and how long the last worker lived: one that worked is replaced at once.
 func workerPause(last, lived time.Duration) time.Duration {
-	if lived > 2*time.Second {
+	if lived > 500*time.Millisecond {
 		return 0
 	}
-	return min(max(2*last, 50*time.Millisecond), time.Second)
+	return min(max(2*last, 20*time.Millisecond), 250*time.Millisecond)
 }
 
 // reclaim listens on the port that was asked for as soon as it is free.
