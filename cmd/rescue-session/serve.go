@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -79,7 +80,18 @@ func serveOne(ctx context.Context, log *slog.Logger) error {
 		setOOMScore(oomOpen)
 		pair.Report(listener.StateOpen, user, fingerprint)
 	}
-	return server.Serve(ctx, conn)
+	if err := server.Serve(ctx, conn); err != nil && !isOwn(conn) {
+		return err
+	}
+	return nil
+}
+
+// isOwn says whether the peer is this machine: rescued's probe, which ends before it
+// logs in, and is no news.
+func isOwn(conn net.Conn) bool {
+	peer, ok1 := conn.RemoteAddr().(*net.TCPAddr)
+	local, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	return ok1 && ok2 && peer.IP.Equal(local.IP)
 }
 
 // newServer returns the SSH server with the keys that rescued holds in memory.

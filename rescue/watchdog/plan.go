@@ -36,6 +36,11 @@ type Repair struct {
 	Addr   netip.Addr // for the actions on addresses
 }
 
+// claimed says that the fault is a neighbour's claim to an address.
+func (r Repair) claimed() bool {
+	return r.Action == DeleteAddress || r.Action == ReplaceAddress || r.Action == ForceAddress
+}
+
 // Policy says which links count and what each should have.
 type Policy struct {
 	Label   netip.Addr // the label address; every link gets it

@@ -28,8 +28,8 @@ type Config struct {
 	Watch   func(ctx context.Context, wake chan<- struct{}) error
 	Apply   func(Repair) error
 	Changed func([]link.Link) // called with each whole state that was read
-	// Stuck is told of a link whose repairs have not helped for a while, again and
-	// again; it may be nil.
+	// Stuck is told of a link that worked before and whose repairs have not helped for
+	// a while, again and again; it may be nil.
 	Stuck   func(l link.Link, fault string, lasts time.Duration)
 	Journal *Journal
 	Log     *slog.Logger
@@ -146,11 +146,7 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 			}
 			wanted[k] = true
 			wait = min(wait, w.repair(k, r, now))
-			lasts := now.Sub(w.tries[k].first)
-			if neighbours := r.Action == DeleteAddress || r.Action == ReplaceAddress || r.Action == ForceAddress; !neighbours &&
-				lasts >= bounceAfter && w.cfg.Stuck != nil {
-				w.cfg.Stuck(l, r.Fault, lasts)
-			}
+			w.escalate(l, r, now.Sub(w.tries[k].first))
 		}
 		pending[l.Index] = l.Carrier && w.cfg.Policy.pending(l)
 		_, settled := w.settled[l.Index]
@@ -179,6 +175,16 @@ func (w *Watchdog) reconcile(now time.Time) time.Duration {
 	}
 	w.cfg.Changed(links)
 	return wait
+}
+
+// escalate tells of a repair that does not help, on a link that worked before: one
+// that never did may be meant to be as it is. What a neighbour claims is no fault of
+// ours.
+func (w *Watchdog) escalate(l link.Link, r Repair, lasts time.Duration) {
+	_, worked := w.settled[l.Index]
+	if worked && !r.claimed() && lasts >= bounceAfter && w.cfg.Stuck != nil {
+		w.cfg.Stuck(l, r.Fault, lasts)
+	}
 }
 
 // lacks says whether a plan has anything but addresses that a neighbour has.
@@ -238,8 +244,7 @@ func (w *Watchdog) repair(k key, r Repair, now time.Time) time.Duration {
 	// What is missing when a link is seen for the first time is no incident: it
 	// has only just come. A neighbour's claim is one.
 	_, settled := w.settled[r.Index]
-	claimed := r.Action == DeleteAddress || r.Action == ReplaceAddress || r.Action == ForceAddress
-	if (settled || claimed) && w.cfg.Journal.begin(k, r.Name, now) {
+	if (settled || r.claimed()) && w.cfg.Journal.begin(k, r.Name, now) {
 		w.cfg.Log.Warn("fault", "link", r.Name, "fault", r.Fault)
 	}
 	t := w.tries[k]

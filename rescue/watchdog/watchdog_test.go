@@ -151,18 +151,22 @@ func TestNeverGivesUp(t *testing.T) {
 // never is.
 func TestStuck(t *testing.T) {
 	for name, tt := range map[string]struct {
-		link link.Link
-		told bool
+		first, then link.Link
+		told        bool
 	}{
-		"read-only sysctl":   {with(good(), func(l *link.Link) { l.IPv6Disabled = true }), true},
-		"claimed":            {with(good(), func(l *link.Link) { l.IPv6 = []link.Address{addr(eui64), failed(label)} }), false},
-		"everything claimed": {with(good(), func(l *link.Link) { l.IPv6 = []link.Address{failed(eui64), failed(label)} }), false},
-		"no carrier":         {with(good(), func(l *link.Link) { l.Carrier = false }), false},
+		"read-only sysctl":   {good(), with(good(), func(l *link.Link) { l.IPv6Disabled = true }), true},
+		"it never worked":    {with(good(), func(l *link.Link) { l.IPv6Disabled = true }), with(good(), func(l *link.Link) { l.IPv6Disabled = true }), false},
+		"claimed":            {good(), with(good(), func(l *link.Link) { l.IPv6 = []link.Address{addr(eui64), failed(label)} }), false},
+		"everything claimed": {good(), with(good(), func(l *link.Link) { l.IPv6 = []link.Address{failed(eui64), failed(label)} }), false},
+		"no carrier":         {good(), with(good(), func(l *link.Link) { l.Carrier = false }), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := &kernel{link: tt.link, apply: func(*link.Link, Repair) error { return errors.New("read-only file system") }}
-				k.run(t)
+				k := &kernel{link: tt.first, apply: func(*link.Link, Repair) error { return errors.New("read-only file system") }}
+				_, wake := k.run(t)
+				k.set(func() { k.link = tt.then })
+				wake <- struct{}{}
+				synctest.Wait()
 				time.Sleep(bounceAfter - time.Second)
 				k.set(func() {
 					if len(k.stuck) > 0 {
