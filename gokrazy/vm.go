@@ -24,6 +24,9 @@ type VMConfig struct {
 	MAC     net.HardwareAddr // of the guest's only network interface
 	Console io.Writer        // receives what the guest prints on its serial console; may be nil
 
+	Clock    time.Time // what the guest's hardware clock says at first; zero: what this machine's says
+	MayReset bool      // a panic is not the end of the guest: it is expected to reset itself
+
 	// Start starts QEMU, for a caller whose tap is in another network
 	// namespace. If it is nil, QEMU is started where the caller is.
 	Start func(*exec.Cmd) error
@@ -136,19 +139,23 @@ func launch(ctx context.Context, cfg VMConfig, accel string) (_ *Guest, err erro
 		cancel()
 		return nil, fmt.Errorf("starting %s: %w", qemu, err)
 	}
-	go g.watch(ctx)
+	go g.watch(ctx, cfg.MayReset)
 	return g, nil
 }
 
-// watch waits for the end of QEMU or a panic of the guest's kernel, whichever
-// comes first, and makes it known through done.
-func (g *Guest) watch(ctx context.Context) {
+// watch waits for the end of QEMU or, unless that may happen, a panic of the
+// guest's kernel, whichever comes first, and makes it known through done.
+func (g *Guest) watch(ctx context.Context, mayReset bool) {
 	wait := make(chan error, 1)
 	go func() { wait <- g.cmd.Wait() }()
 
+	panicked := g.console.panicked
+	if mayReset {
+		panicked = nil
+	}
 	var waited error
 	select {
-	case <-g.console.panicked:
+	case <-panicked:
 		g.err = fmt.Errorf("the guest's kernel panicked; its console ended with:\n%s", g.console.tail(20))
 		close(g.done)
 		<-wait

@@ -27,8 +27,13 @@ const bootPartitionOffset = 8192 * 512
 
 // commonArgs are the arguments of QEMU that do not depend on the machine.
 func commonArgs(cfg VMConfig, accel string) []string {
+	clock := "utc"
+	if !cfg.Clock.IsZero() {
+		clock = cfg.Clock.UTC().Format("2006-01-02T15:04:05")
+	}
 	return []string{
 		"-accel", accel,
+		"-rtc", "base=" + clock,
 		"-snapshot",
 		"-display", "none",
 		"-monitor", "none",

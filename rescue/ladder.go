@@ -131,17 +131,8 @@ func (w *worker) probe(ctx context.Context) error {
 // ownAddress returns a link-local address, with zone, on which the listener should
 // answer.
 func (w *worker) ownAddress() (netip.Addr, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, l := range w.links {
-		if ok, _ := w.policy.Serves(l); !ok || !l.Up || !l.Carrier {
-			continue
-		}
-		for _, a := range l.LinkLocal() {
-			if a.Usable() {
-				return a.Prefix.Addr().WithZone(l.Name), true
-			}
-		}
+	for _, addrs := range w.usableAddresses() {
+		return addrs[0], true
 	}
 	return netip.Addr{}, false
 }

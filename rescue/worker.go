@@ -29,6 +29,7 @@ type worker struct {
 	keys     identity.Keys
 	keysFile *os.File
 	session  *os.File
+	group    *os.File // the cgroup of sessions; nil where there is none
 	began    time.Time
 	hostname string
 	log      *slog.Logger
@@ -81,6 +82,8 @@ func Work(ctx context.Context, log *slog.Logger) error {
 		"journal":        w.keepJournal,
 		"probe":          w.probe,
 		"firewall":       w.openFirewall,
+		"neighbours":     w.keepRoomForNeighbours,
+		"web interface":  w.watchWeb,
 		"pulse":          w.beat,
 		"control socket": func(ctx context.Context) error { return status.Serve(ctx, w.Control, w.report) },
 	} {
@@ -141,6 +144,11 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 	if w.hostname, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("asking for the hostname: %w", err)
 	}
+	if memory.OnInstance() {
+		if w.group, err = memory.Group("rescue-sessions"); err != nil {
+			log.Info("the memory of sessions has no limit", "err", err)
+		}
+	}
 	w.policy = watchdog.Policy{Label: identity.LabelAddress(w.keys.Public()), Exclude: l.Exclude, Host: memory.OnInstance()}
 	w.server = listener.New(listener.Config{
 		Socket: os.NewFile(uintptr(l.Listener), "listener"), Port: l.Bound, Scope: l.Scope,
@@ -156,15 +164,25 @@ func newWorker(l legacy, log *slog.Logger) (*worker, error) {
 // outlives us, and writes to a pipe of ours and not to gokrazy's, which a live
 // session would otherwise keep from restarting us.
 func (w *worker) startSession(pair, stderr *os.File) (*exec.Cmd, error) {
-	cmd := &exec.Cmd{
-		Path: fdPath(w.session), Args: []string{"rescue-session", "serve"},
-		Env:         []string{"PATH=" + os.Getenv("PATH"), "TZ=", "HOME=" + os.Getenv("HOME"), "RESCUED_CONTROL=" + w.Control},
-		Dir:         "/",
-		Stderr:      stderr,
-		ExtraFiles:  []*os.File{pair, w.keysFile},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	start := func(attr syscall.SysProcAttr) (*exec.Cmd, error) {
+		attr.Setsid = true
+		cmd := &exec.Cmd{
+			Path: fdPath(w.session), Args: []string{"rescue-session", "serve"},
+			Env:         []string{"PATH=" + os.Getenv("PATH"), "TZ=", "HOME=" + os.Getenv("HOME"), "RESCUED_CONTROL=" + w.Control},
+			Dir:         "/",
+			Stderr:      stderr,
+			ExtraFiles:  []*os.File{pair, w.keysFile},
+			SysProcAttr: &attr,
+		}
+		return cmd, cmd.Start()
 	}
-	return cmd, cmd.Start()
+	if w.group != nil {
+		if cmd, err := start(syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(w.group.Fd())}); err == nil {
+			return cmd, nil
+		}
+		// A session without a limit is better than none.
+	}
+	return start(syscall.SysProcAttr{})
 }
 
 // watchdog returns the loop over links, on the real kernel.
@@ -209,13 +227,16 @@ func (w *worker) report() status.Report {
 	}
 	r.Listener, r.Spare, r.Sessions = w.server.Status()
 	r.Announcements.Sent, r.Announcements.Failed, r.Announcements.Last = announced(w.announcer)
+	heard := w.server.Heard()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.links {
 		if l.Encap == "loopback" {
 			continue
 		}
-		r.Links = append(r.Links, w.describe(l))
+		shown := w.describe(l)
+		shown.Heard = heard[l.Name]
+		r.Links = append(r.Links, shown)
 	}
 	return r
 }

@@ -83,10 +83,16 @@ func newNetwork(ctx context.Context, dir string) (*network, error) {
 
 // startIPv4 gives the router and the laptop an address and starts dnsmasq.
 func (n *network) startIPv4() error {
-	if err := errors.Join(
-		n.router.AddAddress("eth0", netip.PrefixFrom(labRouter, 24)),
-		n.laptop.AddAddress("eth0", netip.PrefixFrom(labLaptop, 24)),
-	); err != nil {
+	if err := n.laptop.AddAddress("eth0", netip.PrefixFrom(labLaptop, 24)); err != nil {
+		return err
+	}
+	return n.startDHCP(labRouter, labLeases)
+}
+
+// startDHCP gives the router an address and starts dnsmasq, which leases those of a
+// range, and refuses all others.
+func (n *network) startDHCP(router netip.Addr, leases string) error {
+	if err := n.router.AddAddress("eth0", netip.PrefixFrom(router, 24)); err != nil && !errors.Is(err, syscall.EEXIST) {
 		return err
 	}
 	dnsmasq, err := gokrazy.LookTool("dnsmasq", "dnsmasq-base")
@@ -104,7 +110,7 @@ func (n *network) startIPv4() error {
 		"--no-daemon", "--conf-file=/dev/null",
 		"--port=0", // no DNS
 		"--interface=eth0", "--bind-interfaces", "--dhcp-authoritative",
-		"--dhcp-range="+labLeases, "--dhcp-leasefile="+n.leaseFile())
+		"--dhcp-range="+leases, "--dhcp-leasefile="+n.leaseFile())
 	n.dnsmasq.Stdout, n.dnsmasq.Stderr = log, log
 	return n.router.Start(n.dnsmasq)
 }

@@ -24,6 +24,9 @@ type plan struct {
 	dir      string // made by the caller, who removes it
 	rescue   string // path of the rescue program; if empty, this one
 	password string // for gokrazy's own web interface; none: it is not on the network
+
+	clock    time.Time // see gokrazy.VMConfig
+	mayReset bool
 }
 
 func (p plan) image() string      { return filepath.Join(p.dir, p.hostname+".img") }

@@ -78,6 +78,7 @@ func bootWorld(ctx context.Context, p plan) (_ *world, err error) {
 	w.guest, err = gokrazy.Boot(ctx, gokrazy.VMConfig{
 		Repo: p.repo, Image: p.image(), Machine: p.machine,
 		Tap: labTap, MAC: w.mac(), Console: console, Start: w.bridge.Start,
+		Clock: p.clock, MayReset: p.mayReset,
 	})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,7 +49,8 @@ func TestMain(m *testing.M) {
 type lab struct {
 	t          testing.TB
 	pi, laptop *linktest.Namespace
-	dir        string // keys, sockets, a copy of the programs
+	dir        string   // keys, sockets, a copy of the programs
+	wrapper    []string // command that runs rescued; none: it is run as it is
 	args       []string
 
 	macs, renames int // how many there were
@@ -95,7 +97,8 @@ func (l *lab) start(extra ...string) {
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			cmd := exec.Command(l.path("rescued"), append(l.args, extra...)...)
+			argv := slices.Concat(l.wrapper, []string{l.path("rescued")}, l.args, extra)
+			cmd := exec.Command(argv[0], argv[1:]...)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			cmd.Stderr = (*lockedBuffer)(l)
 			if err := l.pi.Start(cmd); err != nil {

@@ -55,6 +55,7 @@ type Server struct {
 	mu       sync.Mutex
 	current  *process // the spare, for the status
 	sessions map[*session]struct{}
+	heard    map[string]time.Time // by link: when another node connected last
 	accepted uint64
 	refused  uint64
 	warm     uint64
@@ -79,7 +80,7 @@ func New(cfg Config) *Server {
 	if cfg.Source == nil {
 		cfg.Source = netip.Addr.String
 	}
-	return &Server{cfg: cfg, spare: make(chan *process), sessions: map[*session]struct{}{}}
+	return &Server{cfg: cfg, spare: make(chan *process), sessions: map[*session]struct{}{}, heard: map[string]time.Time{}}
 }
 
 // Run accepts connections until ctx ends. Sessions outlive it; the spare does not.
@@ -150,6 +151,7 @@ func (s *Server) admit(ses *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accepted++
+	s.hear(ses)
 	var waiting []*session
 	for o := range s.sessions {
 		if !o.isOpen() {
@@ -175,6 +177,35 @@ func (s *Server) admit(ses *session) bool {
 	}
 	s.sessions[ses] = struct{}{}
 	return true
+}
+
+// maxHeard bounds how many links are remembered: they may come and go under ever
+// new names.
+const maxHeard = 64
+
+// hear notes that another node has reached this one. The server's lock is held.
+func (s *Server) hear(ses *session) {
+	peer := ses.peer.Addr()
+	if peer.Zone() == "" || peer == ses.local.Addr() {
+		return
+	}
+	if len(s.heard) >= maxHeard {
+		clear(s.heard)
+	}
+	s.heard[peer.Zone()] = time.Now()
+}
+
+// Heard returns how long ago another node connected last through each link, by its
+// name. It is the only evidence that link, switch and rules by interface let
+// connections in: those of this machine to itself go through the loopback.
+func (s *Server) Heard() map[string]time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[string]time.Duration, len(s.heard))
+	for link, at := range s.heard {
+		all[link] = time.Since(at)
+	}
+	return all
 }
 
 // relieve does something about an error that says that no descriptors are left.

@@ -80,6 +80,9 @@ type Link struct {
 	Global    []netip.Prefix `json:"global,omitempty"` // other IPv6 addresses
 	IPv4      []netip.Prefix `json:"ipv4"`
 	Gateway4  []netip.Addr   `json:"ipv4_gateways,omitempty"`
+	// Heard is how long ago another node connected through this link; 0 if none has
+	// since the worker started. It tells what the own probe cannot see.
+	Heard time.Duration `json:"heard_ago_ns,omitempty"`
 }
 
 // Address is one link-local address of a link.

@@ -150,6 +150,9 @@ func (l Link) String() string {
 	if !l.Served {
 		state += ", not served: " + l.Why
 	}
+	if l.Heard > 0 {
+		state += fmt.Sprintf(", last connection from another node %s ago", round(l.Heard))
+	}
 	return strings.TrimSpace(l.MAC + " " + state)
 }
 

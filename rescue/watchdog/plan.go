@@ -88,15 +88,16 @@ func (p Policy) Plan(l link.Link) []Repair {
 	if l.IPv6Disabled {
 		first = append(first, r("IPv6 is disabled", EnableIPv6, none))
 	}
+	// This one does not: where sysctls cannot be written, addresses can still be added.
+	var all []Repair
 	if l.AddrGenMode == link.AddrGenNone {
-		first = append(first, r("the kernel makes no link-local address", EnableEUI64, none))
+		all = append(all, r("the kernel makes no link-local address", EnableEUI64, none))
 	}
 	if len(first) > 0 || !l.Carrier {
-		return first
+		return append(first, all...)
 	}
 
 	usable := slices.ContainsFunc(l.LinkLocal(), func(a link.Address) bool { return !a.DADFailed })
-	var all []Repair
 	for _, w := range []struct {
 		what string
 		addr netip.Addr

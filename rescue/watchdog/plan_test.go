@@ -46,7 +46,7 @@ func TestPlan(t *testing.T) {
 		{"no carrier is no fault", with(good(other), func(l *link.Link) { l.Carrier = false }), nil},
 		{"IPv6 off", with(good(other), func(l *link.Link) { l.IPv6Disabled = true }), []Action{EnableIPv6}},
 		{"IPv6 off on a link that is down", with(good(other), func(l *link.Link) { l.Up, l.IPv6Disabled = false, true }), []Action{SetUp, EnableIPv6}},
-		{"addr_gen_mode none", with(good(other), func(l *link.Link) { l.AddrGenMode = 1 }), []Action{EnableEUI64}},
+		{"addr_gen_mode none", with(good(other), func(l *link.Link) { l.AddrGenMode = 1 }), []Action{EnableEUI64, AddAddress, AddAddress}},
 		{"no address at all", with(good(other), func(l *link.Link) { l.IPv6 = nil }), []Action{AddAddress, AddAddress}},
 		{"label missing", good(addr(eui64)), []Action{AddAddress}},
 		{"addresses in DAD are left alone", good(tentative(eui64), tentative(label)), nil},
