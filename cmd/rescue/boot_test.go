@@ -19,7 +19,14 @@ import (
 
 func TestBootPi(t *testing.T) {
 	inBootLab(t, plan{machine: gokrazy.Pi}, func(p plan) {
-		testLogin(t, bootForTest(t, p))
+		w := bootForTest(t, p)
+		testLogin(t, w)
+		t.Run("the memory of sessions is limited", func(t *testing.T) {
+			out := w.mustOutput(t, w.ssh(w.label(), "'cat /sys/fs/cgroup/rescue-sessions/memory.max /sys/fs/cgroup/rescue-sessions/cgroup.procs'"))
+			if lines := strings.Fields(out); len(lines) < 3 || lines[0] == "max" { // a limit, this session, the spare
+				t.Errorf("the cgroup of sessions has:\n%s", out)
+			}
+		})
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"rescue6/rescue/identity"
 	"rescue6/rescue/instance"
 	"rescue6/rescue/link/linktest"
+	"rescue6/rescue/scan"
 )
 
 // programs returns a directory with rescued and rescue-session.
@@ -229,7 +230,7 @@ func TestFind(t *testing.T) {
 			t.Fatalf("exit status %d\n%s%s", status, out, said)
 		}
 		lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
-		if first := strings.Fields(lines[1]); first[0] != "attic" || !strings.HasSuffix(lines[1], " yours") {
+		if first := strings.Fields(lines[1]); first[0] != "attic" || !strings.Contains(lines[1], " yours ") {
 			t.Errorf("the first row is not of an own instance:\n%s", out)
 		}
 		if lines[len(lines)-1] != "rescue ssh attic" {
@@ -242,6 +243,84 @@ func TestFind(t *testing.T) {
 			t.Errorf("this machine is not marked:\n%s", out)
 		}
 	})
+}
+
+// What scripts, administrators of DNS, and users of v6disc.sh ask for.
+func TestFindOutputs(t *testing.T) {
+	n := newNeighbourhood(t)
+	const prefix = "2001:db8:1::"
+	server := n.add("server", printerMAC)
+	for m, addrs := range map[*linktest.Namespace][]string{n.laptop: {prefix + "1/64", "192.0.2.1/28"}, server: {prefix + "7/64", "192.0.2.7/28"}} {
+		for _, a := range addrs {
+			n.check(m.AddAddress("eth0", netip.MustParsePrefix(a)))
+		}
+	}
+	n.sshd(server)
+	const linkLocal = "fe80::5054:ff:fe00:7%eth0"
+	for _, tt := range []struct {
+		args string
+		want []string // lines, or parts of them
+		not  string
+	}{
+		{"-q", []string{linkLocal + "\n"}, "NAME"},
+		{"-q -L", []string{linkLocal + "\n"}, prefix},
+		{"--all-addresses", []string{"\n" + prefix + "/64\n  " + prefix + "7  " + printerMAC + "\n", "\nssh root@" + linkLocal + "\n"}, ""},
+		{"-L --all-addresses", []string{linkLocal}, prefix},
+		{"-D", []string{"192.0.2.7", prefix + "7"}, ""},
+		{"--ipv4 --json", []string{`"ipv4":["192.0.2.7"]`, `"vendor":"QEMU virtual NIC"`, `"router":false`, `"scope":"global"`, `"first_seen":"`}, ""},
+		{"--ports 22,80", []string{"open: 22 "}, ""},
+		{"-N --json", []string{`"ports":[22]`}, ""},
+		{"-p --json", []string{`"unicast"`}, ""},
+		{"--dns home.arpa", []string{"host-525400000007.home.arpa. IN AAAA " + prefix + "7 ; QEMU virtual NIC\n"}, "fe80"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			out, said, status := n.rescue(append([]string{"find"}, strings.Fields(tt.args)...)...)
+			if status != exitOK || said != "" {
+				t.Fatalf("exit status %d\n%s%s", status, out, said)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("there is no %q in:\n%s", want, out)
+				}
+			}
+			if tt.not != "" && strings.Contains(out, tt.not) {
+				t.Errorf("there is %q in:\n%s", tt.not, out)
+			}
+		})
+	}
+}
+
+// Who comes, changes and goes is told; what goes missing once has not gone.
+func TestCompare(t *testing.T) {
+	host := func(n byte, addrs ...string) scan.Host {
+		h := scan.Host{Interface: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, n}}
+		for _, a := range addrs {
+			h.Addresses = append(h.Addresses, scan.Address{Addr: netip.MustParseAddr(a)})
+		}
+		return h
+	}
+	a, b := host(1, "fe80::1%eth0"), host(2, "fe80::2%eth0")
+	more := host(1, "fe80::1%eth0", "2001:db8::1")
+	known := map[string]*watched{}
+	for i, step := range []struct {
+		hosts []scan.Host
+		want  string
+	}{
+		{[]scan.Host{a, b}, "new 1, new 2"},
+		{[]scan.Host{a, b}, ""},
+		{[]scan.Host{more}, "changed 1"},
+		{[]scan.Host{a}, ""},
+		{[]scan.Host{a}, "gone 2"},
+		{[]scan.Host{a, b}, "new 2"},
+	} {
+		var got []string
+		for _, e := range compare(known, step.hosts) {
+			got = append(got, fmt.Sprintf("%s %d", e.what, e.host.MAC[5]))
+		}
+		if s := strings.Join(got, ", "); s != step.want {
+			t.Errorf("step %d: %q, want %q", i, s, step.want)
+		}
+	}
 }
 
 // A host whose software says what it likes is shown without control characters,
@@ -295,7 +374,10 @@ func TestFindExits(t *testing.T) {
 			exitNotPermitted, "sudo sysctl -w net.ipv6.conf.eth0.disable_ipv6=0"},
 		{"loopback", nil, nil, []string{"-i", "lo"}, exitNotPermitted, "lo is no Ethernet link"},
 		{"not permitted", nil, noRaw, nil, exitNotPermitted, "sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'"},
-		{"permitted to all", func(n *linktest.Namespace) error { return n.Sysctl("net/ipv4/ping_group_range", "0 0") }, noRaw, nil, exitNothing, ""},
+		{"permitted to all", func(n *linktest.Namespace) error { return n.Sysctl("net/ipv4/ping_group_range", "0 0") }, noRaw, nil, exitNothing, "rescue: hosts that ignore pings were not seen: sudo rescue find, or once: sudo setcap cap_net_raw+ep /"},
+		{"a port that there is not", nil, nil, []string{"--ports", "22,70000"}, exitUsage, "--ports 70000: a port is a number from 1 to 65535"},
+		{"no domain", nil, nil, []string{"--dns", "home arpa"}, exitUsage, "such as home.arpa"},
+		{"two outputs", nil, nil, []string{"--json", "-q"}, exitUsage, "choose one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := linktest.ForTest(t, "laptop")

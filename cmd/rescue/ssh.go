@@ -143,11 +143,11 @@ func locate(cmd *cobra.Command, t target, links []link.Link, mine []instance.Ins
 		return nil, failf("%s does not answer on %s: 'rescue find' shows who does", t.text, where)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "rescue: %s does not answer at %s: looking at all of %s …\n", t.instance.Name, t.instance.Label(), where)
-	hosts, err := findHosts(cmd.Context(), links, mine, 0)
+	r, err := findHosts(cmd.Context(), findOptions{}, scan.Config{Links: links, Instances: asked(mine)})
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range hosts {
+	for _, h := range r.Hosts {
 		if !h.Self && h.Name == t.instance.Name {
 			return h.SSH, nil
 		}

@@ -16,11 +16,11 @@ type Neighbour struct {
 	MAC   net.HardwareAddr
 }
 
-// Neighbours reads the IPv6 neighbour table. A partial view is returned with an
-// error.
+// Neighbours reads the neighbour tables, of IPv6 and of IPv4 (ARP). A partial view is
+// returned with an error.
 func Neighbours() ([]Neighbour, error) {
 	req := &nl.IfAddrmsg{}
-	req.Family = unix.AF_INET6
+	req.Family = unix.AF_UNSPEC
 	msgs, err := dump(unix.RTM_GETNEIGH, req)
 	var all []Neighbour
 	for _, m := range msgs {
@@ -38,7 +38,7 @@ func parseNeighbour(msg []byte) (Neighbour, bool) {
 		return Neighbour{}, false
 	}
 	const unknown = unix.NUD_NONE | unix.NUD_INCOMPLETE | unix.NUD_FAILED | unix.NUD_NOARP
-	if h[0] != unix.AF_INET6 || native.Uint16(h[8:])&unknown != 0 {
+	if h[0] != unix.AF_INET6 && h[0] != unix.AF_INET || native.Uint16(h[8:])&unknown != 0 {
 		return Neighbour{}, false
 	}
 	n := Neighbour{Index: int(int32(native.Uint32(h[4:])))}
@@ -50,5 +50,5 @@ func parseNeighbour(msg []byte) (Neighbour, bool) {
 			n.MAC = net.HardwareAddr(append([]byte{}, value...))
 		}
 	}
-	return n, n.Addr.Is6() && len(n.MAC) > 0
+	return n, n.Addr.IsValid() && len(n.MAC) > 0
 }

@@ -29,7 +29,7 @@ func TestParseNeighbour(t *testing.T) {
 		{"reachable", cat(head(unix.AF_INET6, unix.NUD_REACHABLE), dst, mac), true},
 		{"failed", cat(head(unix.AF_INET6, unix.NUD_FAILED), dst, mac), false},
 		{"a multicast group", cat(head(unix.AF_INET6, unix.NUD_NOARP), dst, mac), false},
-		{"IPv4", cat(head(unix.AF_INET, unix.NUD_REACHABLE), attr(unix.NDA_DST, 192, 0, 2, 1), mac), false},
+		{"a bridge's", cat(head(unix.AF_BRIDGE, unix.NUD_REACHABLE), dst, mac), false},
 		{"no MAC", cat(head(unix.AF_INET6, unix.NUD_STALE), dst), false},
 		{"empty MAC", cat(head(unix.AF_INET6, unix.NUD_STALE), dst, attr(unix.NDA_LLADDR)), false},
 		{"address of 3 bytes", cat(head(unix.AF_INET6, unix.NUD_STALE), attr(unix.NDA_DST, 1, 2, 3), mac), false},
@@ -44,6 +44,16 @@ func TestParseNeighbour(t *testing.T) {
 				t.Errorf("parseNeighbour = %v", n)
 			}
 		})
+	}
+}
+
+func TestParseARPEntry(t *testing.T) {
+	h := make([]byte, unix.SizeofNdMsg)
+	h[0] = unix.AF_INET
+	native.PutUint16(h[8:], unix.NUD_REACHABLE)
+	n, ok := parseNeighbour(cat(h, attr(unix.NDA_DST, 192, 0, 2, 1), attr(unix.NDA_LLADDR, 2, 0, 0, 0, 0, 1)))
+	if !ok || n.Addr != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("parseNeighbour = %v, %v", n, ok)
 	}
 }
 

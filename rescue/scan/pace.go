@@ -9,6 +9,11 @@ const (
 	rounds     = 2
 	roundEvery = 250 * time.Millisecond
 	quiet      = 300 * time.Millisecond
+
+	// Between two probes the link comes to rest: on a large one thousands of answers
+	// and solicitations follow each, and what overflows a queue is lost.
+	probePause = 2 * time.Millisecond  // without an answer
+	probeEvery = 25 * time.Millisecond // at the latest
 )
 
 // pace decides when a scan sends and when it ends.
@@ -17,6 +22,14 @@ type pace struct {
 	timeout time.Duration
 	sent    int       // rounds
 	news    time.Time // when somebody new answered last
+
+	probed time.Time // when the last probe was sent
+	heard  time.Time // when somebody answered last
+}
+
+// mayProbe says whether the next probe of a round may be sent now.
+func (p pace) mayProbe(now time.Time) bool {
+	return now.Sub(p.probed) >= probeEvery || now.Sub(p.probed) >= probePause && now.Sub(p.heard) >= probePause
 }
 
 // next returns when to send the next round or, if end is true, when to stop

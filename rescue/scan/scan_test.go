@@ -21,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(scanEnv) != "" {
+		os.Exit(scanHere())
+	}
 	if err := linktest.Enter(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
@@ -68,6 +71,8 @@ func TestMerge(t *testing.T) {
 			[]string{"attic eth0 " + eui1 + " " + label}},
 		{"one is asked in vain", []seen{{2, eui1, mac(1), nil, false}, {2, label, mac(1), sshA, false}},
 			[]string{"attic eth0 " + label + " " + eui1}},
+		{"addresses of several scopes", []seen{{2, "2001:db8::1", mac(1), nil, false}, {2, "fd00::1", mac(1), nil, false}, {2, eui1, mac(1), sshA, false}},
+			[]string{"attic eth0 " + eui1 + " 2001:db8::1 fd00::1"}},
 		{"one key, no MAC", []seen{{2, eui1, nil, sshA, false}, {2, label, nil, sshA, false}},
 			[]string{"attic eth0 " + eui1 + " " + label}},
 		{"neither key nor MAC", []seen{{2, "fe80::1", nil, nil, false}, {2, "fe80::2", nil, nil, false}},
@@ -83,24 +88,21 @@ func TestMerge(t *testing.T) {
 			[]string{"attic wlan0 " + label, " eth0 fe80::3", " eth0 fe80::2", " eth0 fe80::1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			macs := make(map[place]net.HardwareAddr)
-			var all []*sighting
+			table := newTable()
+			table.names = links
 			for _, s := range tt.seen {
 				p := place{s.index, netip.MustParseAddr(s.addr)}
-				if s.mac != nil {
-					macs[p] = s.mac
-				}
-				one := &sighting{place: p, via: []Via{ViaEcho}, self: s.self}
+				one := &sighting{place: p, mac: s.mac, via: []Via{ViaEcho}, self: s.self}
 				if s.key != nil {
 					one.ssh = &SSH{Addr: netip.AddrPortFrom(p.addr.WithZone(links[s.index]), sshPort), Key: s.key}
 				}
-				all = append(all, one)
+				table.seen[p] = one
 			}
 			var got []string
-			for _, h := range merge(all, macs, mine, links) {
+			for _, h := range table.hosts(mine) {
 				line := h.Name + " " + h.Interface
 				for _, a := range h.Addresses {
-					if a.Addr.Zone() != h.Interface {
+					if a.Addr.IsLinkLocalUnicast() && a.Addr.Zone() != h.Interface {
 						t.Errorf("%v is not of %s", a.Addr, h.Interface)
 					}
 					line += " " + a.Addr.WithZone("").String()
@@ -137,58 +139,6 @@ func TestPace(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestParseReply(t *testing.T) {
-	e := newEcho(false)
-	reply := func(change func([]byte) []byte) []byte {
-		b := e.request(1, 7)
-		b[0] = 129
-		if change != nil {
-			b = change(b)
-		}
-		return b
-	}
-	for _, tt := range []struct {
-		name string
-		msg  []byte
-		ok   bool
-	}{
-		{"ours", reply(nil), true},
-		{"our own request", e.request(1, 7), false},
-		{"somebody else's", newEcho(false).request(1, 7), false},
-		{"another identifier", reply(func(b []byte) []byte { b[4]++; return b }), false},
-		{"another code", reply(func(b []byte) []byte { b[1] = 1; return b }), false},
-		{"a round that was never sent", reply(func(b []byte) []byte { b[7] = 9; return b }), false},
-		{"cut off", reply(func(b []byte) []byte { return b[:len(b)-1] }), false},
-		{"longer", reply(func(b []byte) []byte { return append(b, 0) }), false},
-		{"nothing", nil, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			round, index, ok := e.parseReply(tt.msg)
-			if ok != tt.ok || ok && (round != 1 || index != 7) {
-				t.Errorf("parseReply = %d, %d, %t, want %t", round, index, ok, tt.ok)
-			}
-		})
-	}
-}
-
-// Only an answer with our nonce counts, whatever a neighbour sends.
-func FuzzParseReply(f *testing.F) {
-	e := newEcho(true)
-	b := e.request(0, 3)
-	f.Add(b)
-	b = append([]byte{}, b...)
-	b[0] = 129
-	f.Add(b)
-	f.Add(b[:8])
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		round, _, ok := e.parseReply(b)
-		if ok && (round < 0 || round >= rounds || !strings.Contains(string(b), string(e.nonce[:]))) {
-			t.Errorf("%x is taken for the answer of round %d", b, round)
-		}
-	})
 }
 
 func TestSoftware(t *testing.T) {
@@ -263,54 +213,4 @@ func TestChoose(t *testing.T) {
 			t.Errorf("choose = %v", err)
 		}
 	})
-}
-
-// Forty nodes on one switch are all found, each with its MAC, in one scan.
-func TestRun(t *testing.T) {
-	const nodes = 40
-	bridge, laptop := linktest.ForTest(t, "bridge"), linktest.ForTest(t, "laptop")
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	check(errors.Join(bridge.Bridge("br0"), bridge.Sysctl("net/ipv6/conf/br0/disable_ipv6", "1"),
-		linktest.Veth(bridge, "laptop", laptop, "eth0"), bridge.Attach("br0", "laptop"), laptop.SetUp("eth0")))
-	want := make(map[string]bool)
-	for i := range nodes {
-		n := linktest.ForTest(t, fmt.Sprint("node", i))
-		mac := net.HardwareAddr{2, 0, 0, 0, 1, byte(i)}
-		port := fmt.Sprint("port", i)
-		check(errors.Join(linktest.Veth(bridge, port, n, "eth0"), n.SetMAC("eth0", mac), bridge.Attach("br0", port), n.SetUp("eth0")))
-		_, err := n.LinkLocal(t.Context(), "eth0")
-		check(err)
-		want[mac.String()] = true
-	}
-	_, err := laptop.LinkLocal(t.Context(), "eth0")
-	check(err)
-
-	var hosts []Host
-	check(laptop.Do(func() error {
-		links, err := Links(nil)
-		if err != nil {
-			return err
-		}
-		hosts, err = Run(t.Context(), Config{Links: links, Timeout: 20 * time.Second})
-		return err
-	}))
-	self := 0
-	for _, h := range hosts {
-		if h.Self {
-			self++
-			continue
-		}
-		if !want[h.MAC.String()] || len(h.Addresses) != 1 || h.Addresses[0].RTT <= 0 || h.SSH != nil {
-			t.Errorf("unexpected: %+v", h)
-		}
-		delete(want, h.MAC.String())
-	}
-	if len(want) > 0 || self != 1 {
-		t.Errorf("not found: %v; this machine %d times", want, self)
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -21,27 +20,62 @@ import (
 // wraps it names the fix.
 var ErrNotPermitted = errors.New("sending an echo is not permitted")
 
-// echoSocket sends echoes to all nodes and receives the answers.
-type echoSocket struct {
-	echo
-	conn *ipv6.PacketConn
-
-	mu   sync.Mutex
-	sent map[[2]int]time.Time // by round and index of the link
+// answer is what was heard, where and when.
+type answer struct {
+	place
+	heard
+	at time.Time
 }
 
-// openEcho opens a socket that needs no privilege where the system allows it, else
-// a raw one.
-func openEcho() (*echoSocket, error) {
+// wire sends probes and hands on what comes back.
+type wire interface {
+	// send sends a probe from one of the link's addresses; mac is that of whom a
+	// unicast probe goes to.
+	send(p probe, l link.Link, from, to netip.Addr, mac net.HardwareAddr) error
+	// receive calls fn for all that is heard, until the wire is closed.
+	receive(fn func(answer))
+	// whole says whether it can send each kind of probe, and hears what others say.
+	whole() bool
+	Close() error
+}
+
+// openWires opens what this process may: a socket per link that sees whole frames,
+// or one for all links that needs no privilege.
+func openWires(n nonce, links []link.Link) ([]wire, error) {
+	var wires []wire
+	for _, l := range links {
+		if w, err := openFrames(n, l); err == nil {
+			wires = append(wires, w)
+		}
+	}
+	if len(wires) > 0 {
+		return wires, nil
+	}
+	w, err := openEcho(n)
+	if err != nil {
+		return nil, err
+	}
+	return []wire{w}, nil
+}
+
+// echoSocket sends echoes and receives the answers to them, without privilege
+// where the system allows that.
+type echoSocket struct {
+	nonce
+	conn *ipv6.PacketConn
+}
+
+// openEcho opens a datagram socket (Linux, macOS), else a raw one.
+func openEcho(n nonce) (*echoSocket, error) {
 	conn, err := icmp.ListenPacket("udp6", "::")
-	datagram := err == nil
-	if !datagram {
+	n.anyID = err == nil
+	if err != nil {
 		if conn, err = icmp.ListenPacket("ip6:ipv6-icmp", "::"); err != nil {
 			return nil, explain(err)
 		}
 	}
-	s := &echoSocket{echo: newEcho(datagram), conn: conn.IPv6PacketConn(), sent: make(map[[2]int]time.Time)}
-	if !datagram {
+	s := &echoSocket{nonce: n, conn: conn.IPv6PacketConn()}
+	if !n.anyID {
 		var only ipv6.ICMPFilter
 		only.SetAll(true)
 		only.Accept(ipv6.ICMPTypeEchoReply)
@@ -71,51 +105,28 @@ func explain(err error) error {
 		ErrNotPermitted, strings.Join(strings.Fields(string(b)), " "))
 }
 
-// Close ends receive.
 func (s *echoSocket) Close() error { return s.conn.Close() }
+func (s *echoSocket) whole() bool  { return false }
 
-// send sends one echo to all nodes (RFC 4291 §2.7.1) of each link. A link that
-// fails now may work in the next round: only if all fail, that is an error.
-func (s *echoSocket) send(round int, links []link.Link) error {
-	var errs []error
-	for _, l := range links {
-		s.mu.Lock()
-		s.sent[[2]int{round, l.Index}] = time.Now()
-		s.mu.Unlock()
-		_, err := s.conn.WriteTo(s.request(round, l.Index), nil, s.to(l.Index))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sending an echo on %s: %w", l.Name, err))
-		}
+func (s *echoSocket) send(p probe, l link.Link, from, to netip.Addr, _ net.HardwareAddr) error {
+	if p.via == ViaHopByHop || p.via == ViaDestination {
+		return nil // that takes privilege
 	}
-	if len(errs) < len(links) {
-		return nil
-	}
-	return errors.Join(errs...)
-}
-
-// to returns the group of all nodes on a link, in the type that the socket wants.
-func (s *echoSocket) to(index int) net.Addr {
+	var dst net.Addr = &net.IPAddr{IP: to.AsSlice(), Zone: strconv.Itoa(l.Index)}
 	if s.anyID {
-		return &net.UDPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(index)}
+		dst = &net.UDPAddr{IP: to.AsSlice(), Zone: strconv.Itoa(l.Index)}
 	}
-	return &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: strconv.Itoa(index)}
-}
-
-// reply is one answer.
-type reply struct {
-	place
-	at  time.Time
-	rtt time.Duration
+	if _, err := s.conn.WriteTo(s.request(p), &ipv6.ControlMessage{Src: from.AsSlice(), IfIndex: l.Index, HopLimit: 255}, dst); err != nil {
+		return fmt.Errorf("sending an echo on %s: %w", l.Name, err)
+	}
+	return nil
 }
 
 // maxErrors is how many errors in a row end receive. One may come alone: the
 // kernel reports ICMP errors that others sent.
 const maxErrors = 100
 
-// receive sends each valid answer to replies and closes it when the socket has
-// been closed.
-func (s *echoSocket) receive(replies chan<- reply) {
-	defer close(replies)
+func (s *echoSocket) receive(fn func(answer)) {
 	buf := make([]byte, 2048)
 	for failed := 0; failed < maxErrors; failed++ {
 		n, cm, from, err := s.conn.ReadFrom(buf)
@@ -127,38 +138,24 @@ func (s *echoSocket) receive(replies chan<- reply) {
 			continue
 		}
 		failed = 0
-		if r, ok := s.accept(buf[:n], cm, from, at); ok {
-			replies <- r
+		p, ok := s.parseReply(buf[:n])
+		addr := ipOf(from)
+		if !ok || !addr.Is6() {
+			continue
 		}
+		// The own answer comes through the loopback. Any other counts for the link
+		// that it came on.
+		index := p.index
+		if cm != nil && cm.IfIndex > 0 && cm.IfIndex != loopback {
+			index = cm.IfIndex
+		}
+		fn(answer{place{index, addr}, heard{via: p.via, probe: p}, at})
 	}
-}
-
-// accept checks one message.
-func (s *echoSocket) accept(b []byte, cm *ipv6.ControlMessage, from net.Addr, at time.Time) (reply, bool) {
-	round, index, ok := s.parseReply(b)
-	if !ok {
-		return reply{}, false
-	}
-	s.mu.Lock()
-	sent, ok := s.sent[[2]int{round, index}]
-	s.mu.Unlock()
-	addr := ipOf(from)
-	if !ok || !addr.IsLinkLocalUnicast() {
-		return reply{}, false
-	}
-	// The own answer comes through the loopback. Any other counts for the link
-	// that it came on.
-	if cm != nil && cm.IfIndex > 0 && !isLoopback(cm.IfIndex) {
-		index = cm.IfIndex
-	}
-	return reply{place: place{index, addr}, at: at, rtt: at.Sub(sent)}, true
 }
 
 // loopback is the index of the loopback in every network namespace
 // (LOOPBACK_IFINDEX of the kernel's net/flow.h).
 const loopback = 1
-
-func isLoopback(index int) bool { return index == loopback }
 
 // ipOf returns the source of a message without its zone.
 func ipOf(from net.Addr) netip.Addr {

@@ -76,6 +76,11 @@ func (n *Namespace) Attach(bridge, port string) error {
 	return nil
 }
 
+// Isolate has ports of a bridge reach only those that are not isolated.
+func (n *Namespace) Isolate(ports ...string) error {
+	return n.each("isolating", ports, func(l netlink.Link) error { return netlink.LinkSetIsolated(l, true) })
+}
+
 // SetUp raises links. With a veth, the carrier comes when both ends are up.
 func (n *Namespace) SetUp(links ...string) error { return n.each("raising", links, netlink.LinkSetUp) }
 
