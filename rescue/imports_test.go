@@ -34,6 +34,11 @@ func TestImports(t *testing.T) {
 			"golang.org/x/crypto/ssh", "net/http", "crypto/tls", "mvdan.cc/sh/v3/interp", "github.com/spf13/cobra",
 		}},
 		{"rescue6/cmd/rescue-session", []string{"rescue6/rescue/scan", "rescue6/gokrazy", "net/http", "github.com/spf13/cobra", shared + "/linktest"}},
+		{"rescue6/cmd/scand", []string{
+			"rescue6/rescue/sshd", "rescue6/rescue/shell", "rescue6/rescue/listener", "rescue6/gokrazy",
+			"net/http", "github.com/spf13/cobra", shared + "/linktest",
+		}},
+		{"rescue6/rescue/mdns", []string{"rescue6/rescue/scan", "rescue6/rescue/announce", "rescue6/rescue"}},
 		{"rescue6/rescue/watchdog", []string{"rescue6/rescue/sshd", "rescue6/rescue/listener", "rescue6/rescue", "golang.org/x/crypto/ssh"}},
 		{"rescue6/rescue/announce", []string{"rescue6/rescue/watchdog", "rescue6/rescue/listener", "rescue6/rescue"}},
 		{"rescue6/rescue/scan", []string{"rescue6/rescue/watchdog", "rescue6/rescue/listener", "rescue6/rescue/sshd", "rescue6/rescue"}},

@@ -139,10 +139,15 @@ func runFind(ctx context.Context, o findOptions, stdout, stderr io.Writer) error
 	if o.watch {
 		return watch(ctx, o, c, stdout)
 	}
+	// On an instance scand knows who was there before.
+	known, _ := scan.Known(ctx, scan.DefaultControl)
 	var rows *streamed
 	if !o.json && !o.quiet && o.dns == "" {
 		rows = stream(stdout)
-		c.Found = rows.found
+		for _, k := range known {
+			rows.show(k.Addresses[0].Address, k.MAC)
+		}
+		c.Found = func(h scan.Host) { rows.show(h.Addresses[0].Addr.String(), h.MAC.String()) }
 	}
 	r, err := findHosts(ctx, o, c)
 	rows.erase()
@@ -150,7 +155,7 @@ func runFind(ctx context.Context, o findOptions, stdout, stderr io.Writer) error
 		return err
 	}
 	out := bufio.NewWriter(stdout)
-	if err := errors.Join(o.print(out, r.Hosts), out.Flush()); err != nil {
+	if err := errors.Join(o.print(out, r.Hosts, silent(known, r.Hosts)), out.Flush()); err != nil {
 		return failf("printing: %w", err)
 	}
 	remarks(stderr, r)
@@ -158,6 +163,13 @@ func runFind(ctx context.Context, o findOptions, stdout, stderr io.Writer) error
 		return &exitError{status: exitNothing}
 	}
 	return nil
+}
+
+// silent returns those of who was known that have not answered.
+func silent(known []scan.Record, hosts []scan.Host) []scan.Record {
+	return slices.DeleteFunc(known, func(k scan.Record) bool {
+		return slices.ContainsFunc(hosts, func(h scan.Host) bool { return h.Interface == k.Interface && h.MAC.String() == k.MAC })
+	})
 }
 
 // findHosts scans once. A scan that is interrupted says what is known.
@@ -186,16 +198,16 @@ func linkLocalOnly(hosts []scan.Host) []scan.Host {
 	return slices.DeleteFunc(hosts, func(h scan.Host) bool { return len(h.Addresses) == 0 })
 }
 
-func (o findOptions) print(w io.Writer, hosts []scan.Host) error {
+func (o findOptions) print(w io.Writer, hosts []scan.Host, silent []scan.Record) error {
 	switch {
 	case o.json:
-		return showJSON(w, hosts)
+		return showJSON(w, hosts, silent)
 	case o.quiet:
 		return showAddresses(w, hosts)
 	case o.dns != "":
 		return showZone(w, hosts, o.dns)
 	}
-	return showTable(w, hosts, o)
+	return showTable(w, hosts, silent, o.all)
 }
 
 // remarks says what the result lacks, and how to get it.

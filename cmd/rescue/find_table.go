@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/term"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // showTable prints what was found, and as the last line the command that logs in.
-func showTable(w io.Writer, hosts []scan.Host, o findOptions) error {
+func showTable(w io.Writer, hosts []scan.Host, silent []scan.Record, all bool) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tADDRESS\tMAC\tVENDOR\tRTT\tSSH\tSEEN BY")
 	login := ""
@@ -32,10 +33,17 @@ func showTable(w io.Writer, hosts []scan.Host, o findOptions) error {
 			}
 		}
 	}
+	for _, r := range silent {
+		name := ""
+		if r.Rescue != nil && r.Rescue.Name != "" {
+			name = fmt.Sprintf("%q", r.Rescue.Name)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\t\tsilent, last seen %s ago\n", name, r.Addresses[0].Address, r.MAC, r.Vendor, time.Since(r.LastSeen).Round(time.Second))
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if o.all {
+	if all {
 		if err := showPrefixes(w, hosts); err != nil {
 			return err
 		}
@@ -163,13 +171,13 @@ func stream(w io.Writer) *streamed {
 	return &streamed{w: f, height: height}
 }
 
-// found shows a host, as long as there is room to take it back.
-func (s *streamed) found(h scan.Host) {
+// show shows a host, as long as there is room to take it back.
+func (s *streamed) show(addr, mac string) {
 	if s.w == nil || s.rows >= s.height-2 {
 		return
 	}
 	s.rows++
-	fmt.Fprintf(s.w, "%s  %s\n", h.Addresses[0].Addr, h.MAC)
+	fmt.Fprintf(s.w, "%s  %s\n", addr, mac)
 }
 
 // erase takes back what was shown (ECMA-48: CUU, ED).

@@ -154,16 +154,16 @@ func (n *neighbourhood) rescue(args ...string) (stdout, stderr string, status in
 }
 
 // found runs find and returns the hosts by MAC.
-func (n *neighbourhood) found(args ...string) map[string]hostJSON {
+func (n *neighbourhood) found(args ...string) map[string]scan.Record {
 	n.t.Helper()
 	out, said, status := n.rescue(append([]string{"find", "--json"}, args...)...)
 	if status != exitOK || said != "" {
 		n.t.Fatalf("rescue find: exit status %d\n%s%s", status, out, said)
 	}
-	hosts := make(map[string]hostJSON)
+	hosts := make(map[string]scan.Record)
 	lines := bufio.NewScanner(strings.NewReader(out))
 	for lines.Scan() {
-		var h hostJSON
+		var h scan.Record
 		if err := json.Unmarshal(lines.Bytes(), &h); err != nil {
 			n.t.Fatalf("%v: %s", err, lines.Text())
 		}

@@ -102,7 +102,7 @@ func difference(a, b scan.Host) bool {
 
 func (e event) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		o := jsonHost(e.host)
+		o := e.host.Record()
 		o.Event = e.what
 		return json.NewEncoder(w).Encode(o)
 	}

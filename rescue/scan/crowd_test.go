@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +28,9 @@ type scanned struct {
 	Result
 	Took time.Duration
 	Last time.Duration // until the last host was seen
+
+	CPU time.Duration `json:"-"` // of the process
+	KiB int64         `json:"-"` // its memory, at most
 }
 
 func scanHere() int {
@@ -73,6 +77,10 @@ func scanFrom(t testing.TB, n *linktest.Namespace, c Config) scanned {
 	var s scanned
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
+	}
+	s.CPU = cmd.ProcessState.SystemTime() + cmd.ProcessState.UserTime()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		s.KiB = usage.Maxrss
 	}
 	return s
 }

@@ -38,6 +38,9 @@ type Config struct {
 	Names     bool          // ask for the name of each address, too
 	Ping      bool          // ask each address by itself, too
 	IPv4      bool          // look for IPv4 addresses of the same MACs, too
+	// Shy says that only those are asked for SSH who gave a sign of being an instance:
+	// the logs of others stay clean.
+	Shy bool
 	// Found is called with each host as soon as it is seen first, with the one address
 	// that was seen; it may be nil. It must not block.
 	Found func(Host) `json:"-"`
@@ -105,10 +108,26 @@ var kinds = []Via{ViaEcho, ViaGroup, ViaHopByHop, ViaDestination}
 // If ctx ends, Run returns what is known until then, with the error of ctx.
 // Without the right to send an echo, the error is [ErrNotPermitted].
 func Run(ctx context.Context, c Config) (Result, error) {
+	s, err := run(ctx, c)
+	if s == nil {
+		return Result{}, err
+	}
+	r := Result{Hosts: s.hosts(c.Instances), Partial: !s.wires[0].whole(), Unasked: s.unasked, Dropped: s.dropped}
+	for i, h := range r.Hosts {
+		if h.MAC != nil {
+			r.Hosts[i].IPv4 = s.arp.addrs[arpID(s.index(h.Interface), h.MAC)]
+		}
+	}
+	return r, err
+}
+
+// run scans. The scanner is nil if nothing is known, and there is an error if that
+// is so, or ctx has ended.
+func run(ctx context.Context, c Config) (*scanner, error) {
 	n := newNonce()
 	wires, err := openWires(n, c.Links)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
@@ -123,24 +142,14 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		asked:   make(chan asked),
 		slots:   make(chan struct{}, maxAsked),
 	}
+	s.learnLinks(c.Links)
 	var asking sync.WaitGroup
-	for _, l := range c.Links {
-		s.names[l.Index] = l.Name
-		if c.IPv4 {
+	if c.IPv4 {
+		for _, l := range c.Links {
 			asking.Go(func() { s.arp.ask(ctx, l) })
 		}
 	}
 	s.mdns, _ = openMDNS() // without it there are no names
-	// A partial list only means that this machine may not know itself everywhere.
-	all, _ := link.List()
-	for _, l := range all {
-		for _, a := range l.IPv6 {
-			s.own[a.Prefix.Addr()] = true
-			if a.Usable() && s.names[l.Index] != "" {
-				s.self(l, a.Prefix.Addr())
-			}
-		}
-	}
 
 	err = s.run()
 	cancel()
@@ -149,7 +158,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		s.takeSSH(<-s.asked)
 	}
 	if err != nil && s.empty() {
-		return Result{}, err
+		return nil, err
 	}
 	// A neighbour's MAC is known once it has been spoken to: now. Without the
 	// table, hosts are merged by key only.
@@ -162,16 +171,10 @@ func Run(ctx context.Context, c Config) (Result, error) {
 	if c.IPv4 {
 		s.arp.table()
 	}
-	r := Result{Hosts: s.hosts(c.Instances), Partial: !wires[0].whole(), Unasked: s.unasked, Dropped: s.dropped}
-	for i, h := range r.Hosts {
-		if h.MAC != nil {
-			r.Hosts[i].IPv4 = s.arp.addrs[arpID(s.index(h.Interface), h.MAC)]
-		}
-	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return r, err
+		return s, err
 	}
-	return r, nil
+	return s, nil
 }
 
 // scanner is one scan. All fields but the channels belong to the goroutine of run.
@@ -184,8 +187,8 @@ type scanner struct {
 	sent  map[probe]time.Time
 	arp   arp
 
-	queue     []probe     // that are to be sent, for each link
-	held      []*sighting // that are to be asked for SSH
+	queue     []probe // that are to be sent, for each link
+	held      []asked // who is to be asked for SSH
 	pinged    bool
 	pending   int // who has been asked and has not answered
 	strangers int // who have been asked
@@ -468,8 +471,10 @@ func (s *scanner) takeAnswer(a answer) (news bool) {
 	if k == nil {
 		return false
 	}
-	if news && k.addr.IsLinkLocalUnicast() {
-		s.held = append(s.held, k)
+	sign := a.via == ViaGroup || a.via == ViaAnnouncement
+	if k.addr.IsLinkLocalUnicast() && !k.asked && (sign || news && !s.Shy) {
+		k.asked = true
+		s.held = append(s.held, asked{place: a.place, via: a.via})
 	}
 	if news {
 		s.show(k)
@@ -480,8 +485,8 @@ func (s *scanner) takeAnswer(a answer) (news bool) {
 // askHeld asks those who have been held back as long as probes go out: hundreds of
 // connections would be in their way.
 func (s *scanner) askHeld() {
-	for _, k := range s.held {
-		s.ask(k.place, k.via[0])
+	for _, a := range s.held {
+		s.ask(a.place, a.via)
 	}
 	s.held = nil
 }
@@ -503,6 +508,9 @@ func (s *scanner) show(k *sighting) {
 
 // askRest asks hosts that have shown no link-local address at another.
 func (s *scanner) askRest() {
+	if s.Shy {
+		return
+	}
 	local := map[string]bool{}
 	for p, k := range s.seen {
 		if p.addr.IsLinkLocalUnicast() && k.mac != nil {

@@ -2,6 +2,8 @@ package scan
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -30,6 +32,7 @@ type sighting struct {
 	ssh         *SSH
 	announced   *announce.Announcement // with a valid signature
 	conflict    bool                   // another MAC claims the address, too
+	asked       bool                   // for SSH
 	first, last time.Time
 }
 
@@ -40,10 +43,30 @@ type table struct {
 	names   map[int]string      // of links, by index
 	own     map[netip.Addr]bool // addresses of this machine
 	dropped int
+
+	max   int  // of places
+	evict bool // the oldest make room; otherwise nothing more is kept
 }
 
 func newTable() *table {
-	return &table{seen: make(map[place]*sighting), names: make(map[int]string), own: make(map[netip.Addr]bool)}
+	return &table{max: maxSightings, seen: make(map[place]*sighting), names: make(map[int]string), own: make(map[netip.Addr]bool)}
+}
+
+// learnLinks notes links and the addresses of this machine on them. A partial list
+// only means that this machine may not know itself everywhere.
+func (t *table) learnLinks(links []link.Link) {
+	for _, l := range links {
+		t.names[l.Index] = l.Name
+	}
+	all, _ := link.List()
+	for _, l := range all {
+		for _, a := range l.IPv6 {
+			t.own[a.Prefix.Addr()] = true
+			if a.Usable() && t.names[l.Index] != "" {
+				t.self(l, a.Prefix.Addr())
+			}
+		}
+	}
 }
 
 // empty says whether nobody but this machine was seen.
@@ -67,7 +90,7 @@ func (t *table) self(l link.Link, a netip.Addr) {
 func (t *table) note(a answer, rtt time.Duration) (k *sighting, news bool) {
 	k, ok := t.seen[a.place]
 	if !ok {
-		if len(t.seen) >= maxSightings {
+		if len(t.seen) >= t.max && !t.makeRoom() {
 			t.dropped++
 			return nil, false
 		}
@@ -101,6 +124,61 @@ func (t *table) note(a answer, rtt time.Duration) (k *sighting, news bool) {
 		k.rtt = rtt
 	}
 	return k, !ok
+}
+
+// makeRoom drops the tenth that was seen longest ago, those first whose key is not
+// known.
+func (t *table) makeRoom() bool {
+	if !t.evict {
+		return false
+	}
+	oldest := slices.SortedFunc(maps.Values(t.seen), func(a, b *sighting) int {
+		return cmp.Or(compareBool(a.verified(), b.verified()), a.last.Compare(b.last))
+	})
+	for _, k := range oldest[:max(1, len(oldest)/10)] {
+		delete(t.seen, k.place)
+		t.dropped++
+	}
+	return true
+}
+
+// verified says whether it has proved to own a key.
+func (k *sighting) verified() bool { return k.self || k.ssh != nil || k.announced != nil }
+
+// fold takes in what another table has.
+func (t *table) fold(o *table) {
+	for p, k := range o.seen {
+		known, ok := t.seen[p]
+		if !ok {
+			if len(t.seen) >= t.max && !t.makeRoom() {
+				continue
+			}
+			t.seen[p] = k
+			continue
+		}
+		for _, v := range k.via {
+			known.saw(v)
+		}
+		known.last = k.last
+		if k.mac != nil {
+			known.mac = k.mac
+		}
+		known.router = known.router || k.router
+		if k.rtt > 0 {
+			known.rtt = k.rtt
+		}
+		if k.ssh != nil {
+			known.ssh = k.ssh
+		}
+		if k.announced != nil {
+			known.announced = k.announced
+		}
+		for _, n := range k.names {
+			if len(known.names) < maxNames && !slices.Contains(known.names, n) {
+				known.names = append(known.names, n)
+			}
+		}
+	}
 }
 
 func (k *sighting) saw(v Via) {
