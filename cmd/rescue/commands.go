@@ -4,15 +4,12 @@ import "github.com/spf13/cobra"
 
 // commands returns every subcommand, in the order in which the help lists them.
 func commands() []*cobra.Command {
-	return []*cobra.Command{
+	return append([]*cobra.Command{
 		newFindCommand(),
 		newSSHCommand(),
-		newListenCommand(),
 		newStatusCommand(),
 		newImageCommand(),
 		newUpdateCommand(),
-		newVMCommand(),
-		newDemoCommand(),
 		newHostKeyCommand(),
-	}
+	}, linuxCommands()...)
 }

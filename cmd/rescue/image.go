@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"github.com/mdp/qrterminal/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -87,7 +87,7 @@ func buildImage(cmd *cobra.Command, name string, o imageOptions) error {
 		return usagef("%w", err)
 	}
 	img.HostKey, img.AuthorizedKeys = in.HostKeyFile(), filepath.Join(in.Dir, "authorized_keys")
-	if err := renameio.WriteFile(img.AuthorizedKeys, keys, 0o600); err != nil {
+	if err := maybe.WriteFile(img.AuthorizedKeys, keys, 0o600); err != nil {
 		return usagef("keeping the authorized keys: %w", err)
 	}
 	if err := gokrazy.Build(cmd.Context(), img, cmd.ErrOrStderr()); err != nil {

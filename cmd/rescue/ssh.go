@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,7 +77,7 @@ func runSSH(cmd *cobra.Command, target string, rest []string) error {
 	argv = append(argv, flags...)
 	argv = append(argv, "-p", strconv.Itoa(int(found.Addr.Port())), "root@"+found.Addr.Addr().String())
 	argv = append(argv, command...)
-	return failf("running %s: %w", sshPath, syscall.Exec(sshPath, argv, os.Environ()))
+	return become(cmd.Context(), sshPath, argv)
 }
 
 // target is whom the user means: one of the three.

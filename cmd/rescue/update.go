@@ -209,3 +209,17 @@ func awaitPort(ctx context.Context, port int, limit time.Duration) error {
 		}
 	}
 }
+
+// asFailure gives an error that has no exit status the one of things that did
+// not work; a program that is not installed is for the user to mend.
+func asFailure(err error) error {
+	var status *exitError
+	var missing *gokrazy.MissingTool
+	switch {
+	case err == nil, errors.As(err, &status):
+		return err
+	case errors.As(err, &missing):
+		return usagef("%w", err)
+	}
+	return failf("%w", err)
+}

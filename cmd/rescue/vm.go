@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -82,20 +84,6 @@ func (o *vmOptions) inLab(cmd *cobra.Command, body func(context.Context, plan, *
 		args: os.Args[1:], dir: dir,
 		stdin: os.Stdin, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(),
 	}.run(ctx)
-}
-
-// asFailure gives an error that has no exit status the one of things that did
-// not work; a program that is not installed is for the user to mend.
-func asFailure(err error) error {
-	var status *exitError
-	var missing *gokrazy.MissingTool
-	switch {
-	case err == nil, errors.As(err, &status):
-		return err
-	case errors.As(err, &missing):
-		return usagef("%w", err)
-	}
-	return failf("%w", err)
 }
 
 // laptopPrompt boots the guest and leaves the user at the laptop's prompt.

@@ -14,7 +14,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 	"golang.org/x/crypto/ssh"
 
 	"rescue6/rescue/identity"
@@ -69,11 +69,11 @@ func (s Store) Create(name string) (Instance, error) {
 	if err != nil {
 		return Instance{}, fmt.Errorf("writing the host key: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, "host_key"), pem.EncodeToMemory(block), 0o600); err != nil {
+	if err := maybe.WriteFile(filepath.Join(dir, "host_key"), pem.EncodeToMemory(block), 0o600); err != nil {
 		return Instance{}, fmt.Errorf("writing the host key: %w", err)
 	}
 	public := identity.AuthorizedKey(private.Public().(ed25519.PublicKey)) + " rescue6 " + name + "\n"
-	if err := renameio.WriteFile(filepath.Join(dir, "host_key.pub"), []byte(public), 0o644); err != nil {
+	if err := maybe.WriteFile(filepath.Join(dir, "host_key.pub"), []byte(public), 0o644); err != nil {
 		return Instance{}, fmt.Errorf("writing the public host key: %w", err)
 	}
 	return s.Get(name)

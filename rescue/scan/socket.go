@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -98,7 +99,10 @@ func explain(err error) error {
 	}
 	const sysctl = "/proc/sys/net/ipv4/ping_group_range"
 	b, readErr := os.ReadFile(sysctl)
-	if readErr != nil {
+	switch {
+	case runtime.GOOS == "windows":
+		return fmt.Errorf("%w: run it as administrator", ErrNotPermitted)
+	case readErr != nil:
 		return fmt.Errorf("%w: run it with sudo", ErrNotPermitted)
 	}
 	return fmt.Errorf("%w: ping_group_range is %s: sudo sysctl -w net.ipv4.ping_group_range='0 2147483647' (or run it with sudo)",

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package sshd serves SSH (RFC 4251 to 4254) over one connection. It knows nothing
 // of listeners, and of the shell only how to start it.
 //
